@@ -1,0 +1,151 @@
+"""The answer as data: an entry per target weight, with its expression, its status and the evidence for it.
+
+`automatch.mapping.Mapping` is the public face of a `MappingRecord`; stages exchange the record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from automatch.core.expr import Expr, sources
+from automatch.core.graph import Rung, Shape, Weight
+
+Status: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another reading that was considered for the same target weight.
+
+    Attributes:
+        sources: The source keys it would have used.
+        reason: How far behind it is, or why nothing tells it apart.
+    """
+
+    sources: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why an entry is what it is.
+
+    Attributes:
+        method: The stage that decided: `"structure"` (graphs), `"names"` (keys and shapes alone).
+        reasons: Sentences for a person, most telling first; for an unmapped entry, why.
+        cost: What the chosen correspondence cost in the assignment, 0 best; None where nothing was assigned.
+        margin: How much more the runner-up would have cost; None where there was no other. Small means a guess; large
+            is no proof.
+        rivals: The runners-up, best first.
+        resized: One sentence per part that was resized: key, both shapes, how, and the scale.
+        source_layer: The source layer that the entry's layer was paired with; None outside repeated blocks.
+    """
+
+    method: Literal["structure", "names"]
+    reasons: tuple[str, ...] = ()
+    cost: float | None = None
+    margin: float | None = None
+    rivals: tuple[Rival, ...] = ()
+    resized: tuple[str, ...] = ()
+    source_layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one target weight is made of.
+
+    Attributes:
+        target: The state-dict key.
+        shape: Its shape.
+        dtype: Its dtype (`"float32"`).
+        status: How sure the answer is: `proved`, `structural`, `guessed` or `unmapped`.
+        expr: The expression over source weights; None exactly where the status is `unmapped`.
+        evidence: Why.
+
+    Raises:
+        ValueError: The expression is missing where the entry is mapped (or present where it is not), or its shape is
+            not the target's.
+    """
+
+    target: str
+    shape: Shape
+    dtype: str
+    status: Status
+    expr: Expr | None
+    evidence: Evidence
+
+    def __post_init__(self) -> None:
+        """Refuse an entry that contradicts itself."""
+        if (self.expr is None) != (self.status == "unmapped"):
+            raise ValueError(f"{self.target}: status {self.status!r} contradicts expression {self.expr!r}")
+        if self.expr is not None and self.expr.shape != self.shape:
+            raise ValueError(f"{self.target}: expression of shape {list(self.expr.shape)}, target of {list(self.shape)}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Source keys the entry reads, in order of first use; empty for constants and unmapped entries."""
+        return () if self.expr is None else sources(self.expr)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two models, as far as a mapping needs to know it.
+
+    Attributes:
+        name: What people call it (a class name, a file name).
+        rung: The rung of the tracing ladder that recorded it.
+        weights: Its state dict, without the tensors.
+        notes: Remarks of the tracing.
+    """
+
+    name: str
+    rung: Rung
+    weights: tuple[Weight, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPairing:
+    """How the layers of one chain of repeated blocks were paired.
+
+    Attributes:
+        source: What the source's layers are called (`"blocks.{i}"`), or a description where they have no common name.
+        target: The same for the target.
+        source_depth: Number of source layers.
+        policy: The policy that paired them: `uniform`, `first`, `last` or `explicit`.
+        layers: For every target layer, in order, the source layer it takes.
+    """
+
+    source: str
+    target: str
+    source_depth: int
+    policy: str
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRecord:
+    """Everything that matching two models found out.
+
+    Attributes:
+        source: The source side.
+        target: The target side.
+        entries: One per key of the target's state dict, in its order, tied keys included.
+        chains: How chains of repeated blocks were paired.
+        notes: Remarks for the reader (operators that no stage understands, disagreements between sources of evidence).
+    """
+
+    source: Side
+    target: Side
+    entries: tuple[Entry, ...]
+    chains: tuple[LayerPairing, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Source keys that no entry reads, in state-dict order; tied keys count as read when one of them is."""
+        used = {key for entry in self.entries for key in entry.sources}
+        return tuple(
+            weight.name for weight in self.source.weights if used.isdisjoint((weight.name, *weight.aliases))
+        )

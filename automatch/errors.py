@@ -1,0 +1,56 @@
+"""Every deliberate error of automatch: what is wrong, with which tensor or file, and what to do next.
+
+A caller may catch `AutomatchError` for all of them. The command line prints the message without a traceback
+and exits with status 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AutomatchError(Exception):
+    """The base of every error that automatch raises on purpose."""
+
+
+class ModelError(AutomatchError):
+    """A model could not be named, imported or built."""
+
+
+class InputsError(AutomatchError):
+    """Example inputs are missing, malformed, or do not fit the model's forward."""
+
+
+class TraceError(AutomatchError):
+    """No rung of the tracing ladder could record the model."""
+
+
+class CheckpointError(AutomatchError):
+    """A file is not a checkpoint that can be read, or contradicts itself."""
+
+
+class MappingError(AutomatchError):
+    """A mapping does not fit what it is used on."""
+
+
+class MappingFormatError(MappingError):
+    """A mapping (or expectation) file is damaged, of another kind, or of another version."""
+
+
+class PolicyError(AutomatchError):
+    """A layer policy names layers that are not there."""
+
+
+def together(error: type[AutomatchError], headline: str, problems: Sequence[str], limit: int = 20) -> AutomatchError:
+    """One error that lists many problems, so that they are mended in one go.
+
+    Example:
+        >>> print(together(MappingError, "2 keys do not fit:", ["a: [2] and [3]", "b: missing"]))
+        2 keys do not fit:
+          a: [2] and [3]
+          b: missing
+    """
+    shown = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        shown.append(f"  ... and {len(problems) - limit} more")
+    return error("\n".join([headline, *shown]))
