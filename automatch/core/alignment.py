@@ -1,0 +1,99 @@
+"""Who corresponds to whom, before anyone writes expressions: what `automatch.align` hands to `automatch.synthesize`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from automatch.core.graph import Shape
+from automatch.core.mapping import Evidence, LayerPairing, Status
+
+Form: TypeAlias = Literal["matrix", "vector", "table", "other"]
+"""What the canonical axes of a weight mean: `matrix` (out, in, *kernel), `vector` (features), `table` (rows, features)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Entries `start` to `stop` (excluded) of a stored weight along one of its axes."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a stored weight is seen by the operator that uses it: regions, then an order of axes, then `scale * w + shift`.
+
+    Attributes:
+        regions: Slices of the stored weight, applied one after the other.
+        axes: The order of axes that gives the canonical form; empty for "as stored".
+        shape: A shape that the result is read under, before `axes`; None for "as it is" (drops and adds axes of size 1).
+        scale: Factor between the stored and the seen value.
+        shift: Term between the stored and the seen value.
+
+    Example:
+        A `[in, out]` matrix that is used as `x @ w` is seen as `View(axes=(1, 0))`; a norm that multiplies by
+        `1 + w` sees `View(shift=1.0)`.
+    """
+
+    regions: tuple[Region, ...] = ()
+    axes: tuple[int, ...] = ()
+    shape: Shape | None = None
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One consecutive part of a target weight, in canonical form along `Assignment.axis`.
+
+    Attributes:
+        source: The source key that fills it; None for a constant.
+        view: How the source's operator sees that key.
+        value: The constant, where there is no source.
+        size: How many entries of the target it fills along the axis; None for all.
+    """
+
+    source: str | None
+    view: View = View()
+    value: float = 0.0
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one target weight takes, or why nothing.
+
+    Attributes:
+        target: The state-dict key.
+        status: `structural`, `guessed` or `unmapped`.
+        evidence: Why.
+        pieces: Parts in order; empty exactly where unmapped.
+        axis: The canonical axis along which the pieces are concatenated.
+        view: How the target's operator sees the key.
+        form: What the canonical axes mean; decides how a weight of another size is fitted.
+    """
+
+    target: str
+    status: Status
+    evidence: Evidence
+    pieces: tuple[Piece, ...] = ()
+    axis: int = 0
+    view: View = View()
+    form: Form = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Everything that aligning two graphs found out.
+
+    Attributes:
+        assignments: At most one per target weight; a target weight without one is unmapped, reason unknown.
+        chains: How repeated blocks were paired.
+        notes: Remarks for the reader.
+    """
+
+    assignments: tuple[Assignment, ...]
+    chains: tuple[LayerPairing, ...] = ()
+    notes: tuple[str, ...] = field(default=())
