@@ -9,31 +9,40 @@ from automatch.core.graph import Shape
 from automatch.core.mapping import Evidence, LayerPairing, Status
 
 Form: TypeAlias = Literal["matrix", "vector", "table", "other"]
-"""What the canonical axes of a weight mean: `matrix` (out, in, *kernel), `vector` (features), `table` (rows, features)."""
+"""What the canonical axes mean: `matrix` (out, in, *kernel), `vector` (features), `table` (rows, features)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Entries `start` to `stop` (excluded) of a stored weight along one of its axes."""
+    """Entries `start` to `stop` (excluded) of a stored weight along one of its axes.
+
+    Attributes:
+        axis: The axis of the stored weight.
+        start: First entry, counted within each group.
+        stop: End, excluded, counted within each group.
+        groups: The axis is read as this many equal consecutive groups, and the region is taken in each of them. More
+            than one where heads interleave (q, k and v of head 0, then of head 1, ...).
+    """
 
     axis: int
     start: int
     stop: int
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a stored weight is seen by the operator that uses it: regions, then an order of axes, then `scale * w + shift`.
+    """How the operator that uses a weight sees what is stored: regions, axes in another order, a shape, an affine.
 
     Attributes:
         regions: Slices of the stored weight, applied one after the other.
-        axes: The order of axes that gives the canonical form; empty for "as stored".
-        shape: A shape that the result is read under, before `axes`; None for "as it is" (drops and adds axes of size 1).
-        scale: Factor between the stored and the seen value.
+        axes: The order of axes after that; empty for "as stored".
+        shape: The shape that the result is read under after that; None for "as it is".
+        scale: Factor between the stored and the seen value, `scale * stored + shift`.
         shift: Term between the stored and the seen value.
 
     Example:
-        A `[in, out]` matrix that is used as `x @ w` is seen as `View(axes=(1, 0))`; a norm that multiplies by
+        An `[in, out]` matrix that is used as `x @ w` is seen as `View(axes=(1, 0))`; a norm that multiplies by
         `1 + w` sees `View(shift=1.0)`.
     """
 
@@ -71,6 +80,8 @@ class Assignment:
         evidence: Why.
         pieces: Parts in order; empty exactly where unmapped.
         axis: The canonical axis along which the pieces are concatenated.
+        groups: How many equal consecutive groups of the axis each hold a share of every piece, in the pieces' order;
+            1 for plain concatenation.
         view: How the target's operator sees the key.
         form: What the canonical axes mean; decides how a weight of another size is fitted.
     """
@@ -80,6 +91,7 @@ class Assignment:
     evidence: Evidence
     pieces: tuple[Piece, ...] = ()
     axis: int = 0
+    groups: int = 1
     view: View = View()
     form: Form = "other"
 

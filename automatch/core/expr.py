@@ -79,7 +79,8 @@ class Slice:
     def __post_init__(self) -> None:
         """Refuse bounds outside the tensor."""
         if not 0 <= self.axis < len(self.of.shape) or not 0 <= self.start < self.stop <= self.of.shape[self.axis]:
-            raise ValueError(f"[{self.start}:{self.stop}] along axis {self.axis} is outside shape {list(self.of.shape)}")
+            bounds = f"[{self.start}:{self.stop}] along axis {self.axis}"
+            raise ValueError(f"{bounds} is outside shape {list(self.of.shape)}")
 
     @property
     def shape(self) -> Shape:

@@ -80,7 +80,8 @@ class Entry:
         if (self.expr is None) != (self.status == "unmapped"):
             raise ValueError(f"{self.target}: status {self.status!r} contradicts expression {self.expr!r}")
         if self.expr is not None and self.expr.shape != self.shape:
-            raise ValueError(f"{self.target}: expression of shape {list(self.expr.shape)}, target of {list(self.shape)}")
+            shapes = f"expression of shape {list(self.expr.shape)}, target of {list(self.shape)}"
+            raise ValueError(f"{self.target}: {shapes}")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -146,6 +147,4 @@ class MappingRecord:
     def unused(self) -> tuple[str, ...]:
         """Source keys that no entry reads, in state-dict order; tied keys count as read when one of them is."""
         used = {key for entry in self.entries for key in entry.sources}
-        return tuple(
-            weight.name for weight in self.source.weights if used.isdisjoint((weight.name, *weight.aliases))
-        )
+        return tuple(weight.name for weight in self.source.weights if used.isdisjoint((weight.name, *weight.aliases)))

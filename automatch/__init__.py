@@ -1,0 +1,39 @@
+"""automatch finds out by itself how one PyTorch model's weights map onto another's.
+
+Example:
+    >>> import automatch
+    >>> automatch.__version__
+    '0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from automatch.apply.convert import convert
+    from automatch.errors import AutomatchError
+    from automatch.mapping import Mapping, load
+    from automatch.match import match
+
+__version__ = "0.1.0"
+__all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "match"]
+
+# Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
+_HOMES = {
+    "AutomatchError": "automatch.errors",
+    "Mapping": "automatch.mapping",
+    "convert": "automatch.apply.convert",
+    "load": "automatch.mapping",
+    "match": "automatch.match",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'automatch' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,73 @@
+"""Sums, products, concatenations: transparent where a landmark meets constants, itself or a mask, else a landmark."""
+
+from __future__ import annotations
+
+from math import prod
+
+from automatch.canonicalize.builder import Builder, uses_of
+from automatch.canonicalize.values import Blend, Data, Stored, Value, joined
+from automatch.core.graph import Node
+from automatch.core.landmarks import Kind, Landmark, Use
+
+_KINDS: dict[str, Kind] = {
+    "add": "add",
+    "sub": "add",
+    "rsub": "add",
+    "mul": "mul",
+    "div": "mul",
+    "true_divide": "mul",
+    "addcmul": "add",
+    "lerp": "add",
+    "cat": "concat",
+    "concat": "concat",
+    "concatenate": "concat",
+    "stack": "concat",
+    "hstack": "concat",
+    "vstack": "concat",
+    "scatter": "concat",
+    "where": "add",
+}
+
+
+def join(builder: Builder, node: Node, reads: list[Value]) -> Value:
+    """The value of an operator that joins several tensors, at least one of them data."""
+    data = list(dict.fromkeys(value for value in reads if isinstance(value, Data)))
+    stored = [value for value in reads if isinstance(value, Stored | Blend)]
+    roots = {value.landmark for value in data}
+    if not stored and len(roots) == 1:
+        return joined(data)
+    kind = _KINDS.get(node.op, "other")
+    if len(data) == 1 and len(stored) == 1 and not data[0].port and _absorbed(builder, kind, data[0], stored[0]):
+        return data[0]
+    return _landmark(builder, node, kind, reads)
+
+
+def _landmark(builder: Builder, node: Node, kind: Kind, reads: list[Value]) -> Data:
+    ins: list[tuple[str, Value]] = []
+    uses: tuple[Use, ...] = ()
+    for place, value in enumerate(reads):
+        if isinstance(value, Data) and ("x" if kind != "concat" else str(place), value) not in ins:
+            ins.append(("x" if kind != "concat" else str(place), value))
+        elif isinstance(value, Stored | Blend):
+            role = {"add": "addend", "mul": "scale", "concat": f"part{place}"}.get(kind, f"weight{place}")
+            role = "fill" if node.op == "where" else role
+            uses += uses_of(role, value, "table")
+    return builder.add(kind, node, tuple(ins), uses)
+
+
+def _absorbed(builder: Builder, kind: Kind, data: Data, value: Stored | Blend) -> bool:
+    """Whether a vector belongs to the landmark before it: a bias added to a product, a norm's scale and shift."""
+    landmark = builder.landmarks[data.landmark]
+    role = {"add": "bias", "mul": "weight"}.get(kind)
+    if not isinstance(value, Stored) or role is None or landmark.use(role) is not None or value.looked_up:
+        return False
+    if sum(size != 1 for size in value.shape) > 1 or prod(value.shape) != _width(landmark):
+        return False
+    if landmark.kind != "norm" and not (landmark.kind == "contraction" and role == "bias"):
+        return False
+    builder.absorb(data.landmark, uses_of(role, value, "vector")[0])
+    return True
+
+
+def _width(landmark: Landmark) -> int:
+    return landmark.shape[landmark.channels if landmark.channels is not None else -1] if landmark.shape else 0
