@@ -1,0 +1,220 @@
+"""Find chains of repeated blocks in a use graph, without names.
+
+Landmarks that carry weights, attention and norms are read as symbols, in execution order. A stretch that repeats is cut
+into blocks where the fewest values cross: at the residual stream. First and last blocks that differ a little (a stage's
+first block with its projection) are then admitted by similarity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+from automatch.align.repeats import Repeat, longest_repeat
+from automatch.align.use_graph import Chain, UseGraph
+from automatch.core.landmarks import Landmark, LandmarkGraph
+
+_TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "embedding")
+_ALIKE = 0.8
+_SIMILAR = 0.6
+
+
+def with_chains(lowered: LandmarkGraph) -> UseGraph:
+    """The use graph of a lowered model, with its chains."""
+    graph = UseGraph(lowered)
+    weighty = [landmark.index for landmark in graph.landmarks if _is_weighty(landmark)]
+    chains = sorted(_chains(graph, weighty, 0, len(weighty)), key=lambda chain: chain.cuts)
+    for number in range(len(chains)):
+        chains[number] = _extended(graph, chains[number], chains)
+    return replace(graph, chains=tuple(chains))
+
+
+def _is_weighty(landmark: Landmark) -> bool:
+    return bool(landmark.uses) or landmark.kind in ("attention", "norm")
+
+
+def _symbol(graph: UseGraph, index: int) -> Hashable:
+    landmark = graph.landmarks[index]
+    shapes = {weight.name: weight.shape for weight in graph.lowered.graph.weights}
+    uses = tuple(sorted((use.role, shapes.get(use.weight, ()), use.view.regions) for use in landmark.uses))
+    fed = (
+        frozenset(
+            f"{reader.kind}.{edge.role}"
+            for reader, edge in graph.readers(index)
+            if reader.kind in ("attention", "activation", "norm")
+        )
+        if landmark.kind == "contraction"
+        else frozenset()
+    )
+    return (landmark.kind, fed, uses)
+
+
+def _chains(graph: UseGraph, weighty: list[int], low: int, high: int) -> list[Chain]:
+    """Chains among `weighty[low:high]`: the longest repeat first, then what lies before and after it."""
+    symbols = _symbols(graph, weighty[low:high])
+    repeat = longest_repeat(symbols)
+    if repeat is None:
+        return []
+    repeat = Repeat(repeat.start + low, repeat.stop + low, repeat.period)
+    chain, first, last = _cut(graph, weighty, repeat)
+    found = [chain] if _is_fed_block_by_block(graph, chain) else []
+    return [*_chains(graph, weighty, low, first), *found, *_chains(graph, weighty, last, high)]
+
+
+def _symbols(graph: UseGraph, indices: list[int]) -> list[Hashable]:
+    return [_symbol(graph, index) for index in indices]
+
+
+def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, int, int]:
+    """Choose the phase and the boundary where the fewest values cross; give the chain and the stretch it covers."""
+    end = next((mark.index for mark in graph.landmarks if mark.kind == "output"), len(graph.landmarks))
+    place = [*weighty, end]
+    middle = max(1, repeat.times // 2)
+    options = []
+    for phase in range(repeat.slack + 1):
+        at = repeat.start + phase + middle * repeat.period
+        low, high = place[at - 1], place[at] if at < len(place) else end
+        options += [(*_crossing(graph, q), phase, high - q) for q in range(high, low, -1)]
+    _, _, phase, before = min(options)
+    first = repeat.start + phase
+    starts = [place[first + j * repeat.period] - before for j in range(repeat.times)]
+    stride = starts[middle] - starts[middle - 1]
+    stop = min(starts[-1] + stride, place[first + repeat.times * repeat.period], end)
+    return Chain((*starts, stop)), first, first + repeat.times * repeat.period
+
+
+def _crossing(graph: UseGraph, q: int) -> tuple[int, bool]:
+    """How many values cross a cut, and whether the latest of them is no stream: a stream feeds a branch and a sum."""
+    crossing = [i for i in range(max(0, q - 64), q) if graph.last_reader(i) >= q and graph.landmarks[i].kind != "input"]
+    latest = crossing[-1] if crossing else None
+    readers = 0 if latest is None else sum(reader.index >= q for reader, _ in graph.readers(latest))
+    return graph.live[q], readers < 2
+
+
+def _is_fed_block_by_block(graph: UseGraph, chain: Chain) -> bool:
+    """Whether every block but the first reads something that the block before it made."""
+    if chain.depth < 2 or any(a >= b for a, b in zip(chain.cuts, chain.cuts[1:], strict=False)):
+        return False
+    return all(_reads(graph, chain.block(j), chain.block(j - 1)) for j in range(1, chain.depth))
+
+
+def _reads(graph: UseGraph, block: range, before: range) -> bool:
+    return any(edge.source in before for index in block for edge in graph.landmarks[index].ins)
+
+
+# Irregular blocks
+
+
+def _extended(graph: UseGraph, chain: Chain, chains: list[Chain]) -> Chain:
+    """A chain with a first and a last block that are like the others but not equal, where there are such."""
+    taken = {index for other in chains if other is not chain for index in range(other.cuts[0], other.cuts[-1])}
+    model = chain.block(chain.sample)
+    left = _best_window(graph, _left_of(graph, chain, model, taken), model, _ALIKE)
+    if left is not None:
+        numbers = frozenset({0, *(number + 1 for number in chain.irregular)})
+        chain = Chain((left.start, *chain.cuts), numbers)
+    right = _best_window(graph, _right_of(graph, chain, model, taken), model, _ALIKE)
+    if right is not None:
+        chain = Chain((*chain.cuts, right.stop), chain.irregular | {chain.depth})
+    return chain
+
+
+def _left_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
+    stop = chain.cuts[0]
+    shape = graph.landmarks[model.stop - 1].shape
+    windows = []
+    for start in range(stop - 2, max(-1, stop - 2 * len(model)), -1):
+        if start in taken or graph.landmarks[start].kind == "input":
+            break
+        if graph.landmarks[stop - 1].shape == shape and _is_narrow(graph, start, stop):
+            windows.append(range(start, stop))
+    return windows
+
+
+def _right_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
+    start = chain.cuts[-1]
+    shape = graph.landmarks[model.stop - 1].shape
+    windows = []
+    for stop in range(start + 2, min(len(graph.landmarks), start + 2 * len(model)) + 1):
+        last = graph.landmarks[stop - 1]
+        if last.index in taken or last.kind in ("output", "input"):
+            break
+        if last.shape == shape and _is_narrow(graph, stop, start):
+            windows.append(range(start, stop))
+    return windows
+
+
+def _is_narrow(graph: UseGraph, q: int, reference: int) -> bool:
+    """Whether no more values cross a cut than cross one that is known to lie between blocks."""
+    return graph.live[q] <= max(1, graph.live[reference])
+
+
+def _best_window(graph: UseGraph, windows: list[range], model: range, least: float) -> range | None:
+    scored = [(similarity(_kinds(graph, window), _kinds(graph, model)), window) for window in windows]
+    best = max(scored, key=lambda pair: pair[0], default=(0.0, range(0)))
+    return best[1] if best[0] > least else None
+
+
+def _kinds(graph: UseGraph, window: range) -> list[str]:
+    marks = (graph.landmarks[index] for index in window)
+    return [mark.kind for mark in marks if mark.kind in _TELLING]
+
+
+def similarity(first: list[str], second: list[str]) -> float:
+    """How much of two sequences is common to both in order: twice the longest common subsequence over both lengths.
+
+    Example:
+        >>> similarity(["norm", "linear", "add"], ["norm", "add"])
+        0.8
+    """
+    if not first or not second:
+        return 0.0
+    row = [0] * (len(second) + 1)
+    for symbol in first:
+        previous = 0
+        for j, other in enumerate(second):
+            previous, row[j + 1] = row[j + 1], previous + 1 if symbol == other else max(row[j + 1], row[j])
+    return 2 * row[-1] / (len(first) + len(second))
+
+
+# Chains that occur only once on this side
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    kinds: list[str]
+    length: int
+
+
+def with_single_blocks(graph: UseGraph, other: UseGraph) -> UseGraph:
+    """Add chains of one block (and their like neighbours) where the other side repeats such a block and this does not."""
+    models = [_Model(_kinds(other, c.block(c.sample)), len(c.block(c.sample))) for c in other.chains]
+    while len(graph.chains) < len(other.chains):
+        window = max((_single(graph, model) for model in models), key=lambda pair: pair[0], default=(0.0, range(0)))
+        if window[0] <= _SIMILAR:
+            break
+        chain = Chain((window[1].start, window[1].stop))
+        chain = _extended(graph, chain, [*graph.chains, chain])
+        graph = UseGraph(graph.lowered, tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
+    return graph
+
+
+def _single(graph: UseGraph, model: _Model) -> tuple[float, range]:
+    """The stretch outside all chains that is most like a model block, cut where one value crosses."""
+    best = (0.0, range(0))
+    outside = {mark.index for mark in graph.outside() if mark.kind not in ("input", "output")}
+    ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= 1 + _background(graph, q)]
+    for start in ends:
+        for stop in ends:
+            if not model.length // 3 <= stop - start <= 2 * model.length:
+                continue
+            window = range(start, stop)
+            score = similarity(_kinds(graph, window), model.kinds) if outside.issuperset(window) else 0.0
+            best = max(best, (score, window), key=lambda pair: pair[0])
+    return best
+
+
+def _background(graph: UseGraph, q: int) -> int:
+    """How many values cross a cut without being made or used near it: conditioning that many blocks read."""
+    near = range(max(0, q - 40), min(len(graph.landmarks), q + 40))
+    return max(0, min(graph.live[near.start + 1 : near.stop], default=1) - 1)

@@ -1,0 +1,139 @@
+"""What can be assigned: patterns, and virtual nodes for 2 to 4 sibling patterns that the other side may hold as one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from automatch.align.names.patterns import Path, Pattern
+from automatch.align.names.vocabulary import HOLE, resemblance, role, tokens
+from automatch.core.graph import Shape
+
+LARGEST_FUSION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A pattern, or several that are joined along their first axis.
+
+    Attributes:
+        parts: The patterns, in order; None for a sibling's missing bias.
+        path: Where it is; the siblings' names joined by `+`.
+        module: Path of the owning module.
+        kind: What parameter it is.
+        usual: Whether the parts' order is one of the usual ones (`query, key, value`); True for a single pattern.
+    """
+
+    parts: tuple[Pattern | None, ...]
+    path: Path
+    module: Path
+    kind: str
+    usual: bool = True
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """The parts that are there."""
+        return tuple(part for part in self.parts if part is not None)
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the first part that is there."""
+        return self.patterns[0].shape
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """First axis of every part; a missing one has its neighbour's."""
+        first = self.shape[0] if self.shape else 1
+        return tuple(part.shape[0] if part is not None and part.shape else first for part in self.parts)
+
+    @property
+    def fused(self) -> bool:
+        """Whether this is a virtual node."""
+        return len(self.parts) > 1
+
+
+def leaf_words(module: Path) -> tuple[str, ...]:
+    """Words of the last component of a module's path that has words.
+
+    Example:
+        >>> leaf_words(("blocks", "{}", "ffn", "0"))
+        ('ffn',)
+    """
+    return next((tokens(part) for part in reversed(module) if tokens(part)), ())
+
+
+def nodes(patterns: Sequence[Pattern], runs: bool, fits: Callable[[Node], bool]) -> tuple[Node, ...]:
+    """All patterns as nodes, then the virtual nodes that `fits` accepts."""
+    single = [Node((pattern,), pattern.path, pattern.module, pattern.kind) for pattern in patterns]
+    return (*single, *(node for node in _fusions(patterns, runs) if fits(node)))
+
+
+def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
+    """A virtual node with its parts in the order that the fused weight's name spells, and whether it spells one.
+
+    Example:
+        `in_order_of(q+k+v, "kvq")` gives `k+v+q` and True; against `in_proj` nothing changes, and it gives False.
+    """
+    names = [_own_words(part, node) for part in node.parts]
+    spelled = leaf_words(fused.module)
+    places = [_place(words, spelled) for words in names]
+    if None in places or len(set(places)) < len(places):
+        return node, False
+    order = sorted(range(len(places)), key=lambda at: places[at] or 0)
+    return Node(tuple(node.parts[at] for at in order), node.path, node.module, node.kind, node.usual), True
+
+
+def _fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
+    """Joined siblings: matrices with a common parent and equal shapes off the first axis, and their biases."""
+    families: dict[tuple[Path, Shape], list[Pattern]] = {}
+    biases = {pattern.module: pattern for pattern in patterns if pattern.kind == "bias"}
+    for pattern in patterns:
+        if pattern.kind == "weight" and len(pattern.shape) >= 2 and pattern.module and _has_words(pattern.module[-1]):
+            families.setdefault((pattern.module[:-1], pattern.shape[1:]), []).append(pattern)
+    for family in families.values():
+        for group, usual in _groups(family, runs):
+            yield _join(group, "weight", usual)
+            companions = tuple(biases.get(pattern.module) for pattern in group if pattern is not None)
+            if any(companions):
+                yield _join(companions, "bias", usual)
+
+
+def _groups(family: list[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern | None, ...], bool]]:
+    """Groups whose names have a usual order, in that order; and runs of consecutive siblings."""
+    known = [(place, pattern) for pattern in family if (place := role(tokens(pattern.module[-1]))) is not None]
+    for size in range(2, min(len(known), LARGEST_FUSION) + 1):
+        for group in combinations(sorted(known, key=lambda item: item[0]), size):
+            places = [place for place, _ in group]
+            if len({number for number, _ in places}) == 1 and len(set(places)) == size:
+                yield tuple(pattern for _, pattern in group), True
+    for size in range(2, min(len(family), LARGEST_FUSION) + 1) if runs else ():
+        for start in range(len(family) - size + 1):
+            run = family[start : start + size]
+            if any(role(tokens(pattern.module[-1])) is None for pattern in run):
+                yield tuple(run), False
+
+
+def _join(parts: tuple[Pattern | None, ...], kind: str, usual: bool) -> Node:
+    real = [part for part in parts if part is not None]
+    parent = real[0].module[:-1]
+    module = (*parent, "+".join(part.module[-1] for part in real))
+    return Node(parts, (*module, kind), module, kind, usual)
+
+
+def _has_words(component: str) -> bool:
+    return component != HOLE and re.search("[A-Za-z]", component) is not None
+
+
+def _own_words(part: Pattern | None, node: Node) -> tuple[str, ...]:
+    """The words that tell a part from its siblings."""
+    if part is None:
+        return ()
+    others = [set(tokens(other.module[-1])) for other in node.patterns if other is not part]
+    return tuple(word for word in tokens(part.module[-1]) if not any(word in other for other in others))
+
+
+def _place(words: tuple[str, ...], spelled: tuple[str, ...]) -> int | None:
+    found = {at for at, word in enumerate(spelled) if any(resemblance(own, word) >= 0.75 for own in words)}
+    return found.pop() if len(found) == 1 else None

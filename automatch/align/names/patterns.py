@@ -1,0 +1,135 @@
+"""Keys collapsed to patterns: `blocks.0.norm.weight`, `blocks.1.norm.weight` ... are one `blocks.{}.norm.weight`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from automatch.align.names.vocabulary import HOLE, vocabulary
+from automatch.core.graph import Shape, Weight
+
+Path: TypeAlias = tuple[str, ...]
+Index: TypeAlias = tuple[int, ...]
+ALIKE = 0.5
+"""Share of equal suffixes (name and shape) from which neighbouring numbers count as repeats of one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Weights whose keys differ only in the numbers of repeated blocks.
+
+    Attributes:
+        path: Components of the key, without what all keys of the side begin with; `{}` for a block's number.
+        module: The path of the module that owns the weight (`in_proj_weight` belongs to `in_proj`).
+        kind: `"weight"` or `"bias"`; else the parameter's own name (`"running_mean"`, `"cls_token"`).
+        members: The weights, by their block numbers.
+        shape: The commonest shape among them.
+        position: Place of the first of them in the state dict.
+    """
+
+    path: Path
+    module: Path
+    kind: str
+    members: tuple[tuple[Index, Weight], ...]
+    shape: Shape
+    position: int
+
+    @property
+    def chains(self) -> tuple[Path, ...]:
+        """The repeated blocks the pattern lies in, outermost first, each as its path up to the number."""
+        return tuple(self.path[: at + 1] for at, part in enumerate(self.path) if part == HOLE)
+
+
+_Entry: TypeAlias = tuple[Index, Path, Weight, int]
+
+
+def collapse(weights: Sequence[Weight], chains: bool = True) -> tuple[Pattern, ...]:
+    """The patterns of a side, in state-dict order.
+
+    Args:
+        weights: The side's weights.
+        chains: False keeps every number, so that every weight is a pattern of its own.
+
+    Example:
+        >>> keys = ["net.0.a.weight", "net.1.a.weight", "net.head.weight"]
+        >>> [".".join(p.path) for p in collapse([Weight(key, (4, 4), "float32") for key in keys])]
+        ['{}.a.weight', 'head.weight']
+    """
+    split = [tuple(weight.name.split(".")) for weight in weights]
+    common = _common_prefix(split)
+    entries = [((), path[common:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))]
+    return tuple(sorted(_walk((), entries, chains), key=lambda pattern: pattern.position))
+
+
+def depths(patterns: Iterable[Pattern]) -> dict[Path, tuple[int, ...]]:
+    """The block numbers that occur in every chain, ascending."""
+    numbers: dict[Path, set[int]] = {}
+    for pattern in patterns:
+        for level, chain in enumerate(pattern.chains):
+            numbers.setdefault(chain, set()).update(index[level] for index, _ in pattern.members)
+    return {chain: tuple(sorted(found)) for chain, found in numbers.items()}
+
+
+def owner(path: Path) -> tuple[Path, str]:
+    """The module that owns a parameter, and what kind of parameter it is.
+
+    Example:
+        >>> owner(("attn", "in_proj_weight")), owner(("norm", "gamma")), owner(("cls_token",))
+        ((('attn', 'in_proj'), 'weight'), (('norm',), 'weight'), ((), 'cls_token'))
+    """
+    *module, last = path
+    kinds = vocabulary().kinds
+    if last in kinds:
+        return tuple(module), kinds[last]
+    name, _, kind = last.rpartition("_")
+    if name and kind in ("weight", "bias"):
+        return (*module, name), kind
+    return tuple(module), last
+
+
+def _walk(prefix: Path, entries: list[_Entry], chains: bool) -> list[Pattern]:
+    leaves = [entry for entry in entries if not entry[1]]
+    patterns = [_pattern(prefix, leaves)] if leaves else []
+    children: dict[str, list[_Entry]] = {}
+    for index, rest, weight, at in entries:
+        if rest:
+            children.setdefault(rest[0], []).append((index, rest[1:], weight, at))
+    numbered = {int(name): name for name in children if name.isdecimal()}
+    if chains and _is_chain([children[numbered[number]] for number in sorted(numbered)], sorted(numbered)):
+        merged = [
+            ((*index, number), rest, weight, at)
+            for number in sorted(numbered)
+            for index, rest, weight, at in children.pop(numbered[number])
+        ]
+        patterns += _walk((*prefix, HOLE), merged, chains)
+    for name, below in children.items():
+        patterns += _walk((*prefix, name), below, chains)
+    return patterns
+
+
+def _is_chain(blocks: list[list[_Entry]], numbers: list[int]) -> bool:
+    """Whether numbers without a gap hold blocks with, by and large, the same suffixes and shapes."""
+    if len(blocks) < 2 or numbers[-1] - numbers[0] != len(numbers) - 1:
+        return False
+    suffixes = [{rest: weight.shape for _, rest, weight, _ in block} for block in blocks]
+    alike = [len(a.items() & b.items()) / len(a.keys() | b.keys()) for a, b in pairwise(suffixes)]
+    return sum(alike) / len(alike) >= ALIKE
+
+
+def _pattern(path: Path, entries: list[_Entry]) -> Pattern:
+    module, kind = owner(path)
+    members = tuple((index, weight) for index, _, weight, _ in entries)
+    shape = Counter(weight.shape for _, weight in members).most_common(1)[0][0]
+    return Pattern(path, module, kind, members, shape, min(at for *_, at in entries))
+
+
+def _common_prefix(paths: list[Path]) -> int:
+    """How many leading components all paths share, short of their last one."""
+    if len(paths) < 2:
+        return 0
+    first, last = min(paths), max(paths)
+    shortest = min(map(len, paths)) - 1
+    return next((at for at in range(shortest) if first[at] != last[at] or first[at].isdecimal()), shortest)

@@ -1,0 +1,112 @@
+"""What words in state-dict keys mean: tokens, generic deep-learning synonyms, abbreviations."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from os.path import commonprefix
+
+HOLE = "{}"
+"""Stands for the number of a repeated block in a collapsed path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Generic words, read from `synonyms.json`.
+
+    Attributes:
+        kinds: What a parameter is called, by what it is (`"gamma"` is a `"weight"`).
+        groups: For every word, the groups of synonyms it is in.
+        compounds: Words that are several words (`"qkv"`).
+        weak: Words that say little, because the thing is so even where they are left out (`"self"` attention).
+        orders: Roles in the order in which they are usually joined.
+    """
+
+    kinds: dict[str, str]
+    groups: dict[str, frozenset[int]]
+    compounds: dict[str, tuple[str, ...]]
+    weak: frozenset[str]
+    orders: tuple[tuple[str, ...], ...]
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The words that ship with the package."""
+    data = json.loads(files("automatch.align.names").joinpath("synonyms.json").read_text(encoding="utf-8"))
+    groups: dict[str, frozenset[int]] = {}
+    for number, words in enumerate(data["synonyms"]):
+        for word in words:
+            groups[word] = groups.get(word, frozenset()) | {number}
+    return Vocabulary(
+        kinds={word: kind for kind, words in data["kinds"].items() for word in words},
+        groups=groups,
+        compounds={word: tuple(parts) for word, parts in data["compounds"].items()},
+        weak=frozenset(data["weak"]),
+        orders=tuple(tuple(order) for order in data["orders"]),
+    )
+
+
+@cache
+def tokens(component: str) -> tuple[str, ...]:
+    """Lower-case words of one path component, without numbers, compounds taken apart, plurals made singular.
+
+    Example:
+        >>> tokens("selfAttn_qkv2"), tokens("layers"), tokens("LayerNorm")
+        (('self', 'attn', 'q', 'k', 'v'), ('layer',), ('layer', 'norm'))
+    """
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", component).lower()
+    return tuple(part for word in re.findall(r"[a-z]+", spaced) for part in _parts(word))
+
+
+@cache
+def resemblance(a: str, b: str) -> float:
+    """How likely two words are spellings of one: 1 for equal words, 0.9 for synonyms, less for abbreviations.
+
+    Example:
+        >>> resemblance("attn", "attention"), resemblance("embed", "embeddings"), resemblance("q", "norm")
+        (0.9, 0.75, 0.0)
+    """
+    if a == b:
+        return 1.0
+    groups = vocabulary().groups
+    if groups.get(a, frozenset()) & groups.get(b, frozenset()):
+        return 0.9
+    short, long = sorted((a, b), key=len)
+    if long.startswith(short):
+        return 0.75 if len(short) >= 3 else 0.4
+    if len(short) >= 3 and short[0] == long[0] and _is_subsequence(short, long):
+        return 0.6
+    if len(short) >= 4 and short in long:
+        return 0.6
+    return 0.5 if len(commonprefix((a, b))) >= 4 else 0.0
+
+
+def role(words: tuple[str, ...]) -> tuple[int, int] | None:
+    """Which usual order of joining a module's words name, and the place in it; None where they name none or several.
+
+    Example:
+        >>> role(("q", "proj")), role(("value",)), role(("out",))
+        ((0, 0), (0, 2), None)
+    """
+    found = {
+        (number, place)
+        for number, order in enumerate(vocabulary().orders)
+        for place, name in enumerate(order)
+        if any(resemblance(word, name) >= 0.9 for word in words)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    if word in vocabulary().compounds:
+        return vocabulary().compounds[word]
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "bias"))
+    return (word[:-1] if plural else word,)
+
+
+def _is_subsequence(short: str, long: str) -> bool:
+    letters = iter(long)
+    return all(letter in letters for letter in short)
