@@ -187,7 +187,7 @@ class _Model:
 
 
 def with_single_blocks(graph: UseGraph, other: UseGraph) -> UseGraph:
-    """Add chains of one block (and their like neighbours) where the other side repeats such a block and this does not."""
+    """Add chains of one block (and its like neighbours) where the other side repeats such a block and this does not."""
     models = [_Model(_kinds(other, c.block(c.sample)), len(c.block(c.sample))) for c in other.chains]
     while len(graph.chains) < len(other.chains):
         window = max((_single(graph, model) for model in models), key=lambda pair: pair[0], default=(0.0, range(0)))

@@ -38,7 +38,9 @@ def pair_layers(policy: LayerPolicy, source_depth: int, target_depth: int) -> tu
     if policy == "last":
         return tuple(max(0, source_depth - target_depth + i) for i in layers)
     if isinstance(policy, str):
-        raise PolicyError(f"layer policy {policy!r} is unknown; use 'uniform', 'first', 'last' or a list of source layers")
+        raise PolicyError(
+            f"layer policy {policy!r} is unknown; use 'uniform', 'first', 'last' or a list of source layers"
+        )
     return _explicit(policy, source_depth, target_depth)
 
 

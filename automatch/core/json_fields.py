@@ -159,12 +159,13 @@ def number(value: object, where: str) -> float:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise fault(where, "a number", value)
-    if not math.isfinite(value):
-        raise fault(where, 'a finite number, "inf" or "-inf"', value)
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:
         raise fault(where, "a number that fits a float", value) from None
+    if not math.isfinite(found):
+        raise fault(where, 'a finite number, "inf" or "-inf"', value)
+    return found
 
 
 def number_to_json(value: float) -> float | str:

@@ -44,9 +44,9 @@ def read_text(path: str | os.PathLike[str], kind: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise MappingFormatError(f"{path}: there is no such file; a {kind} was expected") from None
+        raise MappingFormatError(f"{path}: there is no such file ({kind} expected)") from None
     except UnicodeDecodeError:
-        raise MappingFormatError(f"{path}: not text, so not a {kind} (JSON)") from None
+        raise MappingFormatError(f"{path}: not text ({kind} expected, which is JSON)") from None
     except OSError as error:
         raise MappingFormatError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from automatch.align.names.features import Mask, Side, Table
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path
-from automatch.align.names.similarity import Scores, Side, Table, in_context
+from automatch.align.names.similarity import Scores, in_context
 
 FLOOR = 0.45
 """The similarity below which a target weight rather stays without a source."""
@@ -46,7 +46,7 @@ def pair_chains(source: Side, target: Side, scores: Scores) -> dict[Path, Path]:
     return paired
 
 
-def inside_chains(source: Side, target: Side, chains: dict[Path, Path]) -> NDArray[np.bool_]:
+def inside_chains(source: Side, target: Side, chains: dict[Path, Path]) -> Mask:
     """Which pairs of nodes lie in paired chains, or both in none."""
     wanted = [tuple(chains.get(chain, ("",)) for chain in _chains(node)) for node in target.nodes]
     codes = {key: at for at, key in enumerate(dict.fromkeys([*map(_chains, source.nodes), *wanted]))}
@@ -55,11 +55,11 @@ def inside_chains(source: Side, target: Side, chains: dict[Path, Path]) -> NDArr
     return np.asarray(np.equal.outer(rows, columns))
 
 
-def assign(source: Side, target: Side, scores: Scores, allowed: NDArray[np.bool_]) -> tuple[tuple[Match, ...], Table]:
+def assign(source: Side, target: Side, scores: Scores) -> tuple[tuple[Match, ...], Table]:
     """The best matches in which every pattern is used at most once, and the scores in context."""
-    context, pairs = _solve(source, target, scores, allowed)
-    context, pairs = _solve(source, target, scores, allowed & _followers(pairs, source, target))
-    margins = _margins(pairs, np.where(allowed, scores.alone, FLOOR), source.nodes, target.nodes)
+    _, pairs = _solve(source, target, scores, scores.allowed)
+    context, pairs = _solve(source, target, scores, scores.allowed & _followers(pairs, source, target))
+    margins = _margins(pairs, np.where(scores.allowed, scores.alone, FLOOR), source.nodes, target.nodes)
     matches = tuple(
         Match(row, column, float(context[row, column]), float(scores.alone[row, column]), margin)
         for (row, column), margin in zip(pairs, margins, strict=True)
@@ -68,7 +68,7 @@ def assign(source: Side, target: Side, scores: Scores, allowed: NDArray[np.bool_
 
 
 def _solve(
-    source: Side, target: Side, scores: Scores, allowed: NDArray[np.bool_]
+    source: Side, target: Side, scores: Scores, allowed: Mask
 ) -> tuple[Table, list[tuple[int, int]]]:
     """Scores in context, and the pairs with the largest sum of them above the floor."""
     context, _ = in_context(scores.alone, allowed, source, target)
@@ -82,7 +82,7 @@ def _solve(
     return context, pairs
 
 
-def _followers(pairs: Sequence[tuple[int, int]], source: Side, target: Side) -> NDArray[np.bool_]:
+def _followers(pairs: Sequence[tuple[int, int]], source: Side, target: Side) -> Mask:
     """Which pairs respect that a bias (a running mean ...) goes with the weight of its module, where there is one."""
     leader = {
         target.nodes[column].module: source.nodes[row].module

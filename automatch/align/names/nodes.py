@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -64,10 +64,9 @@ def leaf_words(module: Path) -> tuple[str, ...]:
     return next((tokens(part) for part in reversed(module) if tokens(part)), ())
 
 
-def nodes(patterns: Sequence[Pattern], runs: bool, fits: Callable[[Node], bool]) -> tuple[Node, ...]:
-    """All patterns as nodes, then the virtual nodes that `fits` accepts."""
-    single = [Node((pattern,), pattern.path, pattern.module, pattern.kind) for pattern in patterns]
-    return (*single, *(node for node in _fusions(patterns, runs) if fits(node)))
+def single(patterns: Sequence[Pattern]) -> tuple[Node, ...]:
+    """Every pattern as a node of its own."""
+    return tuple(Node((pattern,), pattern.path, pattern.module, pattern.kind) for pattern in patterns)
 
 
 def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
@@ -85,8 +84,13 @@ def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
     return Node(tuple(node.parts[at] for at in order), node.path, node.module, node.kind, node.usual), True
 
 
-def _fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
-    """Joined siblings: matrices with a common parent and equal shapes off the first axis, and their biases."""
+def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
+    """Joined siblings: matrices with a common parent and equal shapes off the first axis, and their biases.
+
+    Args:
+        patterns: The side's patterns.
+        runs: Consecutive siblings may be joined as well, not only those whose names have a usual order.
+    """
     families: dict[tuple[Path, Shape], list[Pattern]] = {}
     biases = {pattern.module: pattern for pattern in patterns if pattern.kind == "bias"}
     for pattern in patterns:

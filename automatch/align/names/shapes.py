@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal, TypeAlias
 
-from automatch.align.names.patterns import Pattern
 from automatch.core.graph import Shape
 
 SAME_SIZE = 0.5
-"""Share of target patterns whose shape occurs on the source side from which both sides count as equally large."""
+"""Share of target shapes that the source has as well, from which both sides count as equally large."""
 CLEARLY = 0.3
 """How much better a matrix of another size must fit transposed than as it is stored."""
 Reading: TypeAlias = Literal["as stored", "transposed", "reshaped"]
@@ -24,54 +23,61 @@ class Widths:
 
     Attributes:
         same: Both sides are equally large; a change of size is then the exception that only an equal name excuses.
-        seen: Pairs (source size, target size) with their support, 1 where neither size has another partner as often. The
-            source's say counts more: a target size may stand for several source sizes.
+        seen: Where they are not, pairs (source size, target size) with their support: 1 where neither size has another
+            partner. The source's say counts more, since one target size may stand for several source sizes.
     """
 
     same: bool
-    seen: Mapping[tuple[int, int], float]
+    seen: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
     def fit(self, source: int, target: int) -> float:
         """How well one size stands for the other, 0 to 1."""
-        if self.same:
-            return float(source == target)
-        return self.seen.get((source, target), 0.0)
+        return float(source == target) if self.same else self.seen.get((source, target), 0.0)
+
+    @property
+    def reverse(self) -> Widths:
+        """The change from the target side to the source side."""
+        return Widths(self.same, {(new, old): support for (old, new), support in self.seen.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How one shape fits another: 0 (not at all) to 1, and how it has to be read for that."""
+    """How well one shape fits another, 0 to 1, and how the source has to be read for that."""
 
     score: float
     reading: Reading = "as stored"
 
 
-def are_same_size(source: Iterable[Pattern], target: Sequence[Pattern]) -> bool:
-    """Whether the sides' shapes are by and large the same ones."""
-    known = {_loose(pattern.shape) for pattern in source}
-    return sum(_loose(pattern.shape) in known for pattern in target) >= SAME_SIZE * max(1, len(target))
+def are_same_size(source: Iterable[Shape], target: Sequence[Shape]) -> bool:
+    """Whether the target's shapes are, by and large, shapes of the source."""
+    known = {tuple(sorted(_squeeze(shape))) for shape in source}
+    return sum(tuple(sorted(_squeeze(shape))) in known for shape in target) >= SAME_SIZE * max(1, len(target))
 
 
 def learn_widths(votes: Iterable[tuple[Shape, Shape, float]]) -> Widths:
-    """Sizes that stand for each other, from shapes of weights that probably correspond, with how probably."""
-    support: Counter[tuple[int, int]] = Counter()
+    """Sizes that stand for each other, from shapes of weights that probably correspond and how probably.
+
+    Example:
+        >>> learn_widths([((8, 8), (4, 4), 1.0), ((32, 8), (16, 4), 1.0)]).fit(8, 4)
+        1.0
+    """
+    support: defaultdict[tuple[int, int], float] = defaultdict(float)
+    rows: defaultdict[int, float] = defaultdict(float)
+    columns: defaultdict[int, float] = defaultdict(float)
     for source, target, weight in votes:
         for pair in _paired_sizes(_squeeze(source), _squeeze(target)):
-            support[pair] += weight  # type: ignore[assignment]
-    rows: dict[int, float] = {}
-    columns: dict[int, float] = {}
+            support[pair] += weight
     for (old, new), weight in support.items():
-        rows[old] = max(rows.get(old, 0.0), weight)
-        columns[new] = max(columns.get(new, 0.0), weight)
-    seen = {(old, new): weight / rows[old] * (weight / columns[new]) ** 0.5 for (old, new), weight in support.items()}
-    return Widths(same=False, seen=seen)
+        rows[old] = max(rows[old], weight)
+        columns[new] = max(columns[new], weight)
+    return Widths(False, {(a, b): n / rows[a] * (n / columns[b]) ** 0.5 for (a, b), n in support.items()})
 
 
 def shape_fit(source: Shape, target: Shape, widths: Widths) -> Fit:
     """How a source weight fits a target weight.
 
     Example:
-        >>> shape_fit((8, 4, 1, 1), (8, 4), Widths(True, {})), shape_fit((8, 4), (4, 8), Widths(True, {})).reading
+        >>> shape_fit((8, 4, 1, 1), (8, 4), Widths(True)), shape_fit((8, 4), (4, 8), Widths(True)).reading
         (Fit(score=0.95, reading='as stored'), 'transposed')
     """
     if widths.same:
@@ -81,36 +87,29 @@ def shape_fit(source: Shape, target: Shape, widths: Widths) -> Fit:
         return Fit(widths.fit(*a, *b) if len(a) == len(b) == 1 else float(a == b))
     kernel = 1.0 if source[2:] == target[2:] else 0.9 if len(source) > 2 and len(target) > 2 else 0.75
     straight = kernel * (widths.fit(a[0], b[0]) + widths.fit(a[1], b[1])) / 2
-    turned = 0.7 * (widths.fit(a[0], b[1]) + widths.fit(a[1], b[0])) / 2 if len(a) == len(b) == 2 else 0.0
+    turned = 0.7 * (widths.fit(a[0], b[1]) + widths.fit(a[1], b[0])) / 2 if len(source) == len(target) == 2 else 0.0
     return Fit(straight) if turned < straight + CLEARLY else Fit(turned, "transposed")
 
 
-def part_sizes(parts: Sequence[int], whole: int, fit: Callable[[int, int], float], same: bool) -> tuple[int, ...]:
+def part_sizes(parts: Sequence[int], whole: int, widths: Widths) -> tuple[int, ...]:
     """How many entries of a fused axis belong to each part; empty where the parts cannot make it up.
 
-    Args:
-        parts: Sizes of the parts on their own side.
-        whole: Size of the fused axis on the other side.
-        fit: How well a part's size stands for a size on the other side.
-        same: Both sides are equally large.
-
     Example:
-        >>> part_sizes((4096, 1024, 1024), 6144, lambda a, b: float(a == b), True)
+        >>> part_sizes((4096, 1024, 1024), 6144, Widths(True))
         (4096, 1024, 1024)
-        >>> part_sizes((4096, 1024, 1024), 2304, lambda a, b: float((a, b) == (4096, 768)), False)
-        (768, 768, 768)
-        >>> part_sizes((4096, 1024, 1024), 1152, lambda a, b: float((a, b) == (4096, 768)), False)
-        (768, 192, 192)
+        >>> narrower = Widths(False, {(4096, 768): 1.0})
+        >>> part_sizes((4096, 1024, 1024), 2304, narrower), part_sizes((4096, 1024, 1024), 1152, narrower)
+        ((768, 768, 768), (768, 192, 192))
     """
     total, count = sum(parts), len(parts)
-    if same:
+    if widths.same:
         return tuple(parts) if total == whole else ()
     equal = (whole // count,) * count if whole % count == 0 else ()
-    scaled = tuple(part * whole // total for part in parts)
-    if sum(scaled) != whole or any(part * whole % total for part in parts):
+    if any(part * whole % total for part in parts):
         return equal
+    scaled = tuple(part * whole // total for part in parts)
     largest = max(range(count), key=lambda at: parts[at])
-    if equal and fit(parts[largest], equal[largest]) > fit(parts[largest], scaled[largest]):
+    if equal and widths.fit(parts[largest], equal[largest]) > widths.fit(parts[largest], scaled[largest]):
         return equal
     return scaled
 
@@ -122,8 +121,8 @@ def _exact_fit(source: Shape, target: Shape) -> Fit:
         return Fit(0.95)
     if len(source) == len(target) == 2 and source == target[::-1]:
         return Fit(0.8, "transposed")
-    flattened = prod(source) == prod(target) and min(len(source), len(target)) >= 2 and source[0] == target[0]
-    return Fit(0.7, "reshaped") if flattened and len(source) != len(target) else Fit(0.0)
+    flattened = len(source) != len(target) and min(len(source), len(target)) >= 2 and source[0] == target[0]
+    return Fit(0.7, "reshaped") if flattened and prod(source) == prod(target) else Fit(0.0)
 
 
 def _paired_sizes(a: Shape, b: Shape) -> list[tuple[int, int]]:
@@ -133,9 +132,5 @@ def _paired_sizes(a: Shape, b: Shape) -> list[tuple[int, int]]:
 
 
 def _squeeze(shape: Shape) -> Shape:
-    """The shape without axes of size 1, but never without its first two axes if it has more."""
+    """The shape without axes of size 1."""
     return tuple(size for size in shape if size != 1)
-
-
-def _loose(shape: Shape) -> tuple[int, ...]:
-    return tuple(sorted(_squeeze(shape)))

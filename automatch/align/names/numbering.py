@@ -1,0 +1,123 @@
+"""Agreement of the numbers in paths, and of the order of siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from automatch.align.names.nodes import Node
+from automatch.align.names.patterns import Path, Pattern
+from automatch.align.names.vocabulary import HOLE
+from automatch.align.names.wording import Table
+
+Turn: TypeAlias = tuple[float | None, float | None]
+"""Which a node is among its like siblings, 0 (first) to 1 (last): by the number in its name, and by place."""
+SORTED = 0.05
+"""What nearness in the state dict counts where a side's keys are sorted: enough to break all ties the same way."""
+
+
+def number_ranks(patterns: Sequence[Pattern]) -> dict[Path, tuple[int, ...]]:
+    """Per path, every number in it as its rank among those that occur at its place in paths of the same form.
+
+    So `ffn.0` and `ffn.2` agree with `fc1` and `fc2`.
+    """
+    values: dict[Hashable, set[int]] = {}
+    forms = {pattern.path: _form(pattern) for pattern in patterns}
+    for form, numbers in forms.values():
+        for place, number in enumerate(numbers):
+            values.setdefault((form, place), set()).add(number)
+    ranked = {key: sorted(found) for key, found in values.items()}
+    return {
+        path: tuple(ranked[form, place].index(number) for place, number in enumerate(numbers))
+        for path, (form, numbers) in forms.items()
+    }
+
+
+def number_fit(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    """Agreement of two paths' numbers: those in common, in order.
+
+    Example:
+        >>> number_fit((0, 1), (0, 1)), number_fit((0, 1), (1,)), number_fit((0,), (1,))
+        (1.0, 0.4, 0.0)
+    """
+    if a == b:
+        return 1.0
+    return 0.8 * _common_subsequence(a, b) / max(len(a), len(b)) if a and b else 0.4
+
+
+def order_fit(source: Sequence[Node], target: Sequence[Node], ordered: bool) -> Table:
+    """Nearness of the places in the state dict."""
+    places = []
+    for nodes in (source, target):
+        at = np.argsort(np.argsort([node.patterns[0].position for node in nodes], kind="stable"), kind="stable")
+        places.append(at / max(1, len(nodes) - 1))
+    return np.asarray(1.0 - (1.0 if ordered else SORTED) * np.abs(np.subtract.outer(places[0], places[1])))
+
+
+def turns(nodes: Sequence[Node], ordered: bool) -> list[Turn]:
+    """Every node's turn among the siblings of its kind and shape."""
+    numbered: dict[Hashable, set[int]] = {}
+    placed: dict[Hashable, set[int]] = {}
+    for node in nodes:
+        family, number = _family(node)
+        if number is not None:
+            numbered.setdefault(family, set()).add(number)
+        if ordered and not node.fused:
+            placed.setdefault(_siblings(node), set()).add(node.patterns[0].position)
+    found = []
+    for node in nodes:
+        family, number = _family(node)
+        place = None if node.fused else node.patterns[0].position
+        found.append((_turn(number, numbered.get(family, ())), _turn(place, placed.get(_siblings(node), ()))))
+    return found
+
+
+def turn_fit(a: Turn, b: Turn) -> float:
+    """Agreement of two turns, 0.5 where they say nothing: numbers with numbers, else with places."""
+    if a[0] is None and b[0] is None:
+        return 0.5
+    one, other = (turn[0] if turn[0] is not None else turn[1] for turn in (a, b))
+    return 0.5 if one is None or other is None else 1.0 - abs(one - other)
+
+
+def last_number(component: str) -> str:
+    """The last number in a component, as it is written; empty where there is none."""
+    if component == HOLE:
+        return ""
+    runs = "".join(letter if letter.isdecimal() else " " for letter in component).split()
+    return runs[-1] if runs else ""
+
+
+def _form(pattern: Pattern) -> tuple[Hashable, tuple[int, ...]]:
+    """A path without its numbers (and the weight's rank), and the numbers."""
+    digits = [last_number(part) for part in pattern.path]
+    form = tuple(part.replace(number, "#") if number else part for part, number in zip(pattern.path, digits, strict=True))
+    return (form, len(pattern.shape)), tuple(int(number) for number in digits if number)
+
+
+def _siblings(node: Node) -> Hashable:
+    return node.module[:-1], node.kind, node.shape
+
+
+def _family(node: Node) -> tuple[Hashable, int | None]:
+    """Siblings whose names differ in a number only, and the node's number."""
+    last = node.module[-1] if node.module and not node.fused else ""
+    number = last_number(last)
+    return (_siblings(node), last.replace(number, "#")) if number else None, int(number) if number else None
+
+
+def _turn(value: int | None, values: Iterable[int]) -> float | None:
+    ranked = sorted(values)
+    return None if value is None or len(ranked) < 2 else ranked.index(value) / (len(ranked) - 1)
+
+
+def _common_subsequence(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Length of the longest sequence that both contain in order."""
+    row = [0] * (len(b) + 1)
+    for x in a:
+        above, row = row, [0]
+        for at, y in enumerate(b):
+            row.append(above[at] + 1 if x == y else max(above[at + 1], row[at]))
+    return row[-1]

@@ -1,0 +1,203 @@
+"""Align two graphs by structure: who plays whose role, with depth, width and parts of the network allowed to differ.
+
+The order of events: pair inputs, pair chains of repeated blocks, pair the layers of each chain by policy, pair
+landmarks inside one representative pair of blocks and lift the result to all layers, pair what lies outside. Weights
+follow their landmarks by role.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from automatch.align.anchors import AnchorFinder
+from automatch.align.candidates import Distances, candidates, distances
+from automatch.align.chain_pairs import pair_chains
+from automatch.align.chains import with_chains, with_single_blocks
+from automatch.align.claims import to_assignments
+from automatch.align.companions import companions
+from automatch.align.costs import WidthMap, pair
+from automatch.align.inputs import pair_inputs, paired_widths
+from automatch.align.policy import LayerPolicy, pair_layers, policy_name
+from automatch.align.remarks import chain_name, remarks
+from automatch.align.roles import RolePair, role_pair
+from automatch.align.stream import streams
+from automatch.align.use_graph import UseGraph
+from automatch.core.alignment import Alignment
+from automatch.core.graph import Graph
+from automatch.core.landmarks import LandmarkGraph
+from automatch.core.mapping import LayerPairing
+
+_REFUSAL_INSIDE = 5.0
+_REFUSAL_OUTSIDE = 6.0
+_STREAM_VOTES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides of an alignment, ready to be compared.
+
+    Attributes:
+        source: The source's walker.
+        target: The target's walker.
+        distances: Distances on both sides.
+        words: Words of the weights' names on both sides.
+        widths: Which source width became which target width, as far as known.
+    """
+
+    source: AnchorFinder
+    target: AnchorFinder
+    distances: tuple[Distances, Distances]
+    words: tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]
+    widths: WidthMap
+
+    @property
+    def graphs(self) -> tuple[UseGraph, UseGraph]:
+        """The use graphs."""
+        return self.source.graph, self.target.graph
+
+
+def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerPolicy = "uniform") -> Alignment:
+    """Align two lowered graphs.
+
+    Args:
+        source: Where weights come from.
+        target: What they are for.
+        layers: Which source layer a target layer takes.
+
+    Raises:
+        PolicyError: An explicit list of layers does not fit.
+    """
+    sides, chain_pairs = _compare(source, target)
+    found: list[RolePair] = []
+    pairings = []
+    for number_source, number_target in chain_pairs:
+        pairing, pairs = _align_chain(sides, number_source, number_target, layers)
+        pairings.append(pairing)
+        found += pairs
+    found += _align_outside(sides)
+    assignments = to_assignments(sides.graphs, found)
+    assignments += companions(source.graph, target.graph, assignments)
+    return Alignment(assignments, tuple(pairings), remarks(*sides.graphs))
+
+
+def _compare(source: LandmarkGraph, target: LandmarkGraph) -> tuple[Sides, list[tuple[int, int]]]:
+    ours, theirs = with_chains(source), with_chains(target)
+    ours, theirs = with_single_blocks(ours, theirs), with_single_blocks(theirs, ours)
+    names = pair_inputs(ours, theirs)
+    flows = streams(ours), streams(theirs)
+    apart = distances(ours, names[0]), distances(theirs, names[1])
+    chain_pairs = pair_chains((ours, flows[0], apart[0]), (theirs, flows[1], apart[1]))
+    shared = {a: f"chain {b}" for a, b in chain_pairs}
+    source_names = {number: shared.get(number, f"source chain {number}") for number in range(len(ours.chains))}
+    target_names = {number: f"chain {number}" for number in range(len(theirs.chains))}
+    widths = WidthMap()
+    for width, other in paired_widths(ours, theirs, names):
+        widths.note(width, other)
+    finders = AnchorFinder(ours, flows[0], source_names), AnchorFinder(theirs, flows[1], target_names)
+    return Sides(*finders, apart, (_words(source.graph), _words(target.graph)), widths), chain_pairs
+
+
+def _words(graph: Graph) -> dict[str, frozenset[str]]:
+    return {
+        weight.name: frozenset(word for word in re.split(r"[._\d]+", weight.name.lower()) if word)
+        for weight in graph.weights
+    }
+
+
+# Inside chains
+
+
+def _align_chain(
+    sides: Sides, number_source: int, number_target: int, layers: LayerPolicy
+) -> tuple[LayerPairing, list[RolePair]]:
+    ours, theirs = sides.source.graph.chains[number_source], sides.target.graph.chains[number_target]
+    chosen = pair_layers(layers, ours.depth, theirs.depth)
+    _note_stream_widths(sides, number_source, number_target)
+    model = _align_block(sides, (number_source, ours.sample), (number_target, theirs.sample), learn=True)
+    found: list[RolePair] = []
+    for block, source_block in enumerate(chosen):
+        places = (number_source, source_block), (number_target, block)
+        if source_block in ours.irregular or block in theirs.irregular:
+            pairs = _align_block(sides, *places)
+        else:
+            pairs = _lifted(sides, model, *places)
+        found += [pair.at_layer(source_block) for pair in pairs]
+    pairing = LayerPairing(
+        chain_name(sides.source.graph, ours),
+        chain_name(sides.target.graph, theirs),
+        ours.depth,
+        policy_name(layers),
+        chosen,
+    )
+    return pairing, found
+
+
+def _note_stream_widths(sides: Sides, number_source: int, number_target: int) -> None:
+    ends = []
+    for finder, number in ((sides.source, number_source), (sides.target, number_target)):
+        entry = finder.streams.entries[number, finder.graph.chains[number].sample]
+        ends.append([finder.graph.landmarks[index].shape for index in sorted(entry)])
+    for ours, theirs in zip(*ends, strict=False):
+        if ours and theirs:
+            sides.widths.note(ours[-1], theirs[-1], _STREAM_VOTES)
+
+
+def _align_block(sides: Sides, source: tuple[int, int], target: tuple[int, int], learn: bool = False) -> list[RolePair]:
+    regions = [
+        list(finder.graph.chains[number].block(block))
+        for finder, (number, block) in ((sides.source, source), (sides.target, target))
+    ]
+    pairs = _align_regions(sides, regions[0], regions[1], None, _REFUSAL_INSIDE)
+    if learn:
+        _learn_widths(sides, pairs)
+    return pairs
+
+
+def _learn_widths(sides: Sides, pairs: list[RolePair]) -> None:
+    for found in pairs:
+        if found.source is not None and found.source.slot.rows is None and found.target.slot.rows is None:
+            for ours, theirs in zip(found.source.widths, found.target.widths, strict=False):
+                sides.widths.note(ours, theirs)
+
+
+def _lifted(sides: Sides, model: list[RolePair], source: tuple[int, int], target: tuple[int, int]) -> list[RolePair]:
+    """A representative pair of blocks carried over to another: what stands in the same place plays the same role."""
+    move_source = _carry(sides.source.graph, source)
+    move_target = _carry(sides.target.graph, target)
+    moved = (found.moved(move_source, move_target) for found in model)
+    return [found for found in moved if found is not None]
+
+
+def _carry(graph: UseGraph, place: tuple[int, int]) -> Callable[[int], int | None]:
+    chain = graph.chains[place[0]]
+    sample, block = _weighty(graph, chain.block(chain.sample)), _weighty(graph, chain.block(place[1]))
+    partner = dict(zip(sample, block, strict=False)) if len(sample) == len(block) else {}
+    return partner.get
+
+
+def _weighty(graph: UseGraph, block: range) -> list[int]:
+    return [index for index in block if graph.landmarks[index].uses or graph.landmarks[index].kind == "norm"]
+
+
+# Outside chains
+
+
+def _align_outside(sides: Sides) -> list[RolePair]:
+    regions = [[mark.index for mark in graph.outside()] for graph in sides.graphs]
+    return _align_regions(sides, regions[0], regions[1], sides.distances, _REFUSAL_OUTSIDE)
+
+
+def _align_regions(
+    sides: Sides,
+    source: list[int],
+    target: list[int],
+    apart: tuple[Distances, Distances] | None,
+    refusal: float,
+) -> list[RolePair]:
+    ours = candidates(sides.source, source, apart[0] if apart else None, sides.words[0])
+    theirs = candidates(sides.target, target, apart[1] if apart else None, sides.words[1])
+    matches = pair(sides.graphs, ours, theirs, sides.widths, refusal)
+    paired = {match.target: match for match in matches}
+    return [role_pair(ours, candidate, paired.get(place)) for place, candidate in enumerate(theirs)]

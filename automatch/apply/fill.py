@@ -1,0 +1,70 @@
+"""A state dict for the target, computed from one for the source."""
+
+from __future__ import annotations
+
+from collections import abc
+
+import torch
+from torch import Tensor
+
+from automatch.apply.evaluate import evaluate
+from automatch.apply.fit import readable_keys
+from automatch.core.expr import Expr, text
+from automatch.core.mapping import Entry, MappingRecord
+from automatch.errors import MappingError, together
+
+
+def fill(record: MappingRecord, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every target weight that the mapping determines, in the target's order.
+
+    A weight keeps the dtype of the sources it is made of; one made of constants alone has the dtype that the mapping
+    recorded for the target. Every tensor owns its memory, tied keys included.
+
+    Args:
+        record: The mapping.
+        state_dict: The source's keys and tensors; tensors on the meta device give tensors on the meta device.
+
+    Raises:
+        MappingError: Source keys are missing, are no tensors or have other shapes (all are listed), or an expression
+            cannot be computed in the source's dtype.
+    """
+    strange = [f"{key}: {type(value).__name__}" for key, value in state_dict.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise together(MappingError, "the state dict holds values that are no tensors; leave them out:", strange)
+    names = readable_keys(record, {key: tuple(value.shape) for key, value in state_dict.items()}, "the state dict")
+    device = next((value.device for value in state_dict.values()), torch.device("cpu"))
+    return {
+        entry.target: compute(entry, entry.expr, lambda key: state_dict[names[key]], device)
+        for entry in record.entries
+        if entry.expr is not None
+    }
+
+
+def compute(entry: Entry, expr: Expr, read: abc.Callable[[str], Tensor], device: torch.device) -> Tensor:
+    """One entry's tensor.
+
+    Args:
+        entry: The entry.
+        expr: Its expression.
+        read: Gives the tensor of a source key.
+        device: Where a tensor made of constants alone is put.
+
+    Raises:
+        MappingError: The entry's dtype is unknown to torch, or the dtype of its sources does not allow the arithmetic.
+    """
+    try:
+        return evaluate(expr, read, dtype=torch_dtype(entry), device=device)
+    except RuntimeError as error:
+        raise MappingError(f"{entry.target} = {text(expr)} cannot be computed: {error}") from error
+
+
+def torch_dtype(entry: Entry) -> torch.dtype:
+    """The dtype that an entry records.
+
+    Raises:
+        MappingError: This torch has no dtype of that name.
+    """
+    dtype = getattr(torch, entry.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise MappingError(f"{entry.target}: dtype {entry.dtype!r} is unknown to torch {torch.__version__}")
+    return dtype

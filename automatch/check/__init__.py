@@ -1,0 +1,1 @@
+"""A mapping against what is expected of it."""

@@ -1,0 +1,214 @@
+"""Hold a mapping against what is expected of it, key by key."""
+
+from __future__ import annotations
+
+import os
+from collections import abc
+from difflib import get_close_matches
+from typing import TypeAlias, assert_never
+
+from automatch.check.expected import (
+    FORMAT,
+    Filled,
+    MadeOf,
+    PlainWant,
+    SameAs,
+    Unmapped,
+    Wanted,
+    from_document,
+    from_plain,
+    from_record,
+)
+from automatch.check.report import CheckReport, Difference
+from automatch.core import mapping_json
+from automatch.core.expr import Affine, Concat, Constant, Expr, Permute, Reshape, Resize, Slice, Source, Sum, sources
+from automatch.core.expr import text as expr_text
+from automatch.core.json_fields import parse
+from automatch.core.mapping import Entry, MappingRecord
+from automatch.core.mapping_file import HasRecord, read_text
+from automatch.errors import MappingFormatError
+from automatch.rules.template import rename
+
+Expectation: TypeAlias = "str | os.PathLike[str] | abc.Mapping[str, object] | MappingRecord | HasRecord"
+"""The path of an expectation file or mapping file, its parsed content, a plain dict of keys, or a mapping."""
+
+
+def check(record: MappingRecord, expected: Expectation) -> CheckReport:
+    """Compare a mapping with what is expected.
+
+    Tied source weights count as one: an entry that reads one name of them meets the expectation of another. Against
+    another mapping, expressions are compared; against a hand-written expectation, sources and their order are.
+
+    Args:
+        record: The mapping.
+        expected: The path of an expectation file or of a mapping file, the parsed content of an expectation file (it
+            has a `format`), a plain dict from target key to what is wanted of it, or a mapping.
+
+    Raises:
+        MappingFormatError: The expectation is damaged.
+    """
+    wanted = _wanted(expected)
+    entries = {entry.target: entry for entry in record.entries}
+    names = {alias: weight.name for weight in record.source.weights for alias in weight.aliases}
+    names |= {weight.name: weight.name for weight in record.source.weights}
+    both = [key for key in entries if key in wanted]
+    found = [_difference(entries[key], wanted[key], names) for key in both]
+    return CheckReport(
+        checked=len(both),
+        missing=tuple(key for key in wanted if key not in entries),
+        extra=tuple(key for key in entries if key not in wanted),
+        different=tuple(difference for difference in found if difference is not None),
+    )
+
+
+def _wanted(expected: Expectation) -> dict[str, Wanted]:
+    if isinstance(expected, str | os.PathLike):
+        return _from_file(expected)
+    if isinstance(expected, MappingRecord):
+        return from_record(expected)
+    if not isinstance(expected, abc.Mapping):
+        return from_record(expected.record)
+    if "format" in expected:
+        return from_document(dict(expected), "the expectation")
+    return from_plain(expected, "the expectation")  # type: ignore[arg-type]  # it is checked value by value
+
+
+def _from_file(path: str | os.PathLike[str]) -> dict[str, Wanted]:
+    where = os.fspath(path)
+    content = read_text(path, "expectation file")
+    document = parse(content, where)
+    kind = document.get("format") if isinstance(document, dict) else None
+    if kind == mapping_json.FORMAT:
+        return from_record(mapping_json.loads(content, where))
+    if kind != FORMAT:
+        raise MappingFormatError(
+            f"{where}: format {kind!r}, expected {FORMAT!r} or {mapping_json.FORMAT!r}; is this the right file?"
+        )
+    return from_document(document, where)
+
+
+def _difference(entry: Entry, wanted: Wanted, names: dict[str, str]) -> Difference | None:
+    what = _what_differs(entry, wanted, names)
+    if what is None:
+        return None
+    return Difference(
+        target=entry.target,
+        expected_sources=_wanted_sources(wanted),
+        sources=entry.sources,
+        expected=_wanted_text(wanted),
+        got="nothing" if entry.expr is None else expr_text(entry.expr),
+        status=entry.status,
+        what=what,
+        reasons=entry.evidence.reasons,
+        rivals=entry.evidence.rivals,
+    )
+
+
+def _what_differs(entry: Entry, wanted: Wanted, names: dict[str, str]) -> str | None:
+    """What is not as wanted, in a few words; None where all is."""
+    match wanted:
+        case Unmapped():
+            return None if entry.expr is None else "mapped, though nothing was expected"
+        case _ if entry.expr is None:
+            return "unmapped"
+        case Filled(value=value):
+            if entry.sources:
+                return "has sources, though a constant was expected"
+            return None if uniform_value(entry.expr) == value else "another constant"
+        case MadeOf(sources=keys):
+            return _sources_differ(keys, entry.expr, names)
+        case SameAs(expr=expr):
+            return _expressions_differ(expr, entry.expr, names)
+        case _:
+            assert_never(wanted)
+
+
+def _sources_differ(keys: tuple[str, ...], expr: Expr, names: dict[str, str]) -> str | None:
+    strange = next((key for key in keys if key not in names), None)
+    if strange is not None:
+        near = get_close_matches(strange, names, n=1)
+        return f"the expected {strange} is no key of the source" + (f", but {near[0]} is" if near else "")
+    want = tuple(dict.fromkeys(names[key] for key in keys))
+    got = tuple(dict.fromkeys(names.get(key, key) for key in sources(expr)))
+    if want != got:
+        return "the sources in another order" if sorted(want) == sorted(got) else "other sources"
+    if len(keys) > 1 and not _joins(expr):
+        return "neither concatenated nor summed"
+    return None
+
+
+def _expressions_differ(want: Expr, got: Expr, names: dict[str, str]) -> str | None:
+    want, got = (rename(expr, lambda key: names.get(key, key)) for expr in (want, got))
+    if want == got:
+        return None
+    if sources(want) == sources(got):
+        return "the same sources, but another expression"
+    return "the sources in another order" if sorted(sources(want)) == sorted(sources(got)) else "other sources"
+
+
+def uniform_value(expr: Expr) -> float | None:
+    """The value that an expression without sources has everywhere; None where it has several, or reads a source.
+
+    Example:
+        >>> uniform_value(Affine(Constant(1.0, (4,)), shift=-1.0))
+        0.0
+    """
+    match expr:
+        case Source():
+            return None
+        case Constant(value=value):
+            return value
+        case Concat(parts=parts):
+            values = {uniform_value(part) for part in parts}
+            return values.pop() if len(values) == 1 else None
+        case Slice(of=of) | Permute(of=of) | Reshape(of=of):
+            return uniform_value(of)
+        case Affine(of=of, scale=scale, shift=shift):
+            inner = uniform_value(of)
+            return None if inner is None else scale * inner + shift
+        case Sum(parts=parts):
+            terms = [uniform_value(part) for part in parts]
+            return None if None in terms else sum(term for term in terms if term is not None)
+        case Resize(of=of, fits=fits, scale=scale):
+            inner = uniform_value(of)
+            return None if inner is None or ("pad" in fits and inner != 0.0) else scale * inner
+        case _:
+            assert_never(expr)
+
+
+def _joins(expr: Expr) -> bool:
+    match expr:
+        case Concat(parts=parts) | Sum(parts=parts):
+            return len(parts) > 1 or any(map(_joins, parts))
+        case Source() | Constant():
+            return False
+        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Affine(of=of) | Resize(of=of):
+            return _joins(of)
+        case _:
+            assert_never(expr)
+
+
+def _wanted_sources(wanted: Wanted) -> tuple[str, ...]:
+    match wanted:
+        case MadeOf(sources=keys):
+            return keys
+        case SameAs(expr=expr):
+            return sources(expr)
+        case Filled() | Unmapped():
+            return ()
+        case _:
+            assert_never(wanted)
+
+
+def _wanted_text(wanted: Wanted) -> str:
+    match wanted:
+        case MadeOf(sources=keys):
+            return ", ".join(keys)
+        case SameAs(expr=expr):
+            return expr_text(expr)
+        case Filled(value=value):
+            return f"the constant {value:g}"
+        case Unmapped():
+            return "nothing"
+        case _:
+            assert_never(wanted)

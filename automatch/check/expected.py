@@ -1,0 +1,189 @@
+"""What a person expects of a mapping, per target key; written by hand, in a file or as a plain dict.
+
+Example:
+    >>> document = {
+    ...     "format": "automatch.expected",
+    ...     "version": 1,
+    ...     "layers": {"i": [0, 2]},
+    ...     "weights": {"blocks.{i}.out.weight": "layers.{i}.o.weight", "norm.weight": {"constant": 1.0}},
+    ... }
+    >>> for key, wanted in from_document(document, "expected").items():
+    ...     print(key, wanted)
+    blocks.0.out.weight MadeOf(sources=('layers.0.o.weight',))
+    blocks.1.out.weight MadeOf(sources=('layers.2.o.weight',))
+    norm.weight Filled(value=1.0)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import abc
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+from automatch.core.expr import Expr
+from automatch.core.json_fields import Members, check_kind, fault, faults_of, items, member, name, natural, number
+from automatch.core.mapping import MappingRecord
+from automatch.errors import MappingFormatError, together
+
+FORMAT = "automatch.expected"
+VERSION = 1
+
+_VARIABLE = re.compile(r"\{([^\W\d]\w*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """Exactly these sources, in this order of first use; two and more are concatenated or summed."""
+
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """No source, and this value everywhere."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unmapped:
+    """Nothing: refusing is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class SameAs:
+    """Exactly this expression, as another mapping has it."""
+
+    expr: Expr
+
+
+Wanted: TypeAlias = MadeOf | Filled | Unmapped | SameAs
+PlainWant: TypeAlias = "str | abc.Sequence[str] | abc.Mapping[str, float] | None"
+"""What is wanted of one key, as written by hand: a source, sources in order, `{"constant": value}`, or nothing."""
+
+
+def from_document(document: object, where: str) -> dict[str, Wanted]:
+    """Read the content of an expectation file and write out its variables.
+
+    Args:
+        document: What `json.loads` gave.
+        where: What messages call it.
+
+    Raises:
+        MappingFormatError: It is of another kind or version, damaged, uses a variable that `layers` does not have, or
+            speaks of one key twice; all faults are listed.
+    """
+    members = check_kind(document, where, FORMAT, VERSION)
+    try:
+        layers = members.take_or("layers", _layers, {})
+        weights = members.take("weights", _object)
+        members.close()
+        return _expand_all(weights, layers)
+    except MappingFormatError as error:
+        headline = f"{where}: the expectation is damaged; mend it:"
+        raise together(MappingFormatError, headline, faults_of(error)) from None
+
+
+def from_plain(wants: abc.Mapping[str, PlainWant], where: str) -> dict[str, Wanted]:
+    """Read a plain dict of target keys; braces have no meaning in it.
+
+    Raises:
+        MappingFormatError: A value is none of the forms of `PlainWant`; all faults are listed.
+
+    Example:
+        >>> from_plain({"in_proj": ["q", "k", "v"], "table": None}, "expected")
+        {'in_proj': MadeOf(sources=('q', 'k', 'v')), 'table': Unmapped()}
+    """
+    wanted: dict[str, Wanted] = {}
+    faults: list[str] = []
+    for key, value in wants.items():
+        try:
+            wanted[key] = _wanted(value, member("$", key))
+        except MappingFormatError as error:
+            faults.extend(faults_of(error))
+    if faults:
+        raise together(MappingFormatError, f"{where}: the expectation is damaged; mend it:", faults)
+    return wanted
+
+
+def from_record(record: MappingRecord) -> dict[str, Wanted]:
+    """What another mapping has."""
+    return {entry.target: Unmapped() if entry.expr is None else SameAs(entry.expr) for entry in record.entries}
+
+
+def _wanted(value: object, where: str) -> Wanted:
+    if value is None:
+        return Unmapped()
+    if isinstance(value, str):
+        return MadeOf((name(value, where),))
+    if isinstance(value, list | tuple) and value:
+        return MadeOf(items(name)(list(value), where))
+    if isinstance(value, dict):
+        members = Members.of(value, where)
+        constant = members.take("constant", number)
+        members.close()
+        return Filled(constant)
+    raise fault(where, 'a source key, a list of source keys, {"constant": value} or null', value)
+
+
+def _layers(value: object, where: str) -> dict[str, tuple[int, ...]]:
+    members = Members.of(value, where)
+    strange = [variable for variable in members.left if not _VARIABLE.fullmatch(f"{{{variable}}}")]
+    members.faults.extend(f"{member(where, variable)}: a variable is a word such as i" for variable in strange)
+    layers = {variable: members.take(variable, items(natural)) for variable in list(members.left)}
+    members.close()
+    return layers
+
+
+def _object(value: object, where: str) -> dict[str, object]:
+    return Members.of(value, where).left
+
+
+def _expand_all(weights: dict[str, object], layers: dict[str, tuple[int, ...]]) -> dict[str, Wanted]:
+    wanted: dict[str, Wanted] = {}
+    origin: dict[str, str] = {}
+    faults: list[str] = []
+    for pattern, value in weights.items():
+        where = member("$.weights", pattern)
+        try:
+            expanded = _expand(pattern, _wanted(value, where), layers, where)
+        except MappingFormatError as error:
+            faults.extend(faults_of(error))
+            continue
+        faults.extend(f"{where}: {key!r} is also spoken of by {origin[key]!r}" for key in expanded if key in origin)
+        origin |= dict.fromkeys(expanded, pattern)
+        wanted |= expanded
+    if faults:
+        raise MappingFormatError("\n".join(faults))
+    return wanted
+
+
+def _expand(pattern: str, wanted: Wanted, layers: dict[str, tuple[int, ...]], where: str) -> dict[str, Wanted]:
+    """The keys that a pattern stands for: in the target a variable counts from 0, in sources it takes its layers."""
+    variables = list(dict.fromkeys(_VARIABLE.findall(pattern)))
+    sources = wanted.sources if isinstance(wanted, MadeOf) else ()
+    _refuse_unknown(variables, sources, layers, where)
+    expanded: dict[str, Wanted] = {}
+    for indices in product(*(range(len(layers[variable])) for variable in variables)):
+        own = dict(zip(variables, indices, strict=True))
+        theirs = {variable: layers[variable][index] for variable, index in own.items()}
+        key = _substitute(pattern, own)
+        expanded[key] = MadeOf(tuple(_substitute(source, theirs) for source in sources)) if sources else wanted
+    return expanded
+
+
+def _refuse_unknown(
+    variables: list[str], sources: tuple[str, ...], layers: dict[str, tuple[int, ...]], where: str
+) -> None:
+    faults = [f"{where}: {{{variable}}} is not in $.layers" for variable in variables if variable not in layers]
+    mentioned = dict.fromkeys(variable for source in sources for variable in _VARIABLE.findall(source))
+    loose = [variable for variable in mentioned if variable not in variables]
+    faults += [f"{where}: {{{variable}}} stands in a source, but not in the target key" for variable in loose]
+    if faults:
+        raise MappingFormatError("\n".join(faults))
+
+
+def _substitute(pattern: str, values: dict[str, int]) -> str:
+    return _VARIABLE.sub(lambda found: str(values[found.group(1)]), pattern)

@@ -1,0 +1,222 @@
+"""The commands, their options, and what becomes of their errors.
+
+Exit status: 0 done, 1 `check` found differences, 2 an error that the message explains, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from automatch import __version__
+from automatch.errors import AutomatchError, PolicyError
+
+app = App(
+    name="automatch",
+    help="Finds out by itself how one PyTorch model's weights map onto another's, and says why.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Flag = Annotated[bool, Parameter(show_default=False)]
+Shapes = Annotated[tuple[str, ...], Parameter(show_default=False)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit status.
+
+    Args:
+        arguments: The words after the program's name; None for those of this process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        status = app(words, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError:  # already printed
+        return 2
+    except AutomatchError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return _reader_gone()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _failed(f"{error.filename}: {error.strerror}")
+    return status if isinstance(status, int) else 0
+
+
+@app.command
+def match(
+    source: str,
+    target: str,
+    /,
+    *,
+    output: Output,
+    source_inputs: str | None = None,
+    target_inputs: str | None = None,
+    source_input: Shapes = (),
+    target_input: Shapes = (),
+    layers: str = "uniform",
+    device: Literal["meta", "cpu"] = "meta",
+    allow_untraced: Flag = False,
+    quiet: Flag = False,
+) -> None:
+    """Find out what every weight of TARGET is made of, and write the mapping.
+
+    Args:
+        source: The model that has the weights: `package.module:factory`, `file.py:factory`, or a checkpoint. A factory
+            is called without arguments and gives an nn.Module, an ExportedProgram or a state dict.
+        target: The model that needs them, named in the same way.
+        output: The mapping file to write.
+        source_inputs: Function beside the source's factory (or `other.py:NAME`) that gives its example inputs:
+            (args, kwargs), a tuple, a dict or a tensor. Without it, `<factory>_inputs` is used where there is one.
+        target_inputs: The same for the target.
+        source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`; `f32[1,16]` is positional.
+            Repeatable.
+        target_input: The same for the target.
+        layers: Which source layer a target layer takes where their numbers differ: uniform, first, last, or a list of
+            source layers such as 0,2,5.
+        device: Where factories build; on meta, size costs no memory.
+        allow_untraced: Go on with names and shapes alone where a model cannot be traced.
+        quiet: Show no progress.
+    """
+    from automatch.cli.matching import run
+
+    run(
+        (source, source_inputs, source_input),
+        (target, target_inputs, target_input),
+        output,
+        layers=_layers(layers),
+        device=device,
+        allow_untraced=allow_untraced,
+        quiet=quiet,
+    )
+
+
+@app.command
+def show(mapping: Path, key: str | None = None, /) -> None:
+    """Show a mapping: its summary and a row per weight, or everything about one weight.
+
+    Args:
+        mapping: The mapping file.
+        key: A key of the target (or of the source), or a glob such as `blocks.0.*`: tells its expression, status and
+            evidence.
+    """
+    from automatch.cli.console import show as display
+    from automatch.mapping import load
+    from automatch.report.detail import detail, listing, select
+    from automatch.report.summary import summary
+
+    record = load(mapping).record
+    if key is None:
+        display([*summary(record), *listing(record)])
+        return
+    display([part for entry in select(record, key) for part in detail(record, entry)])
+
+
+@app.command
+def check(mapping: Path, expected: Path, /) -> int:
+    """Compare a mapping with what is expected of it; exit status 1 if they differ.
+
+    Args:
+        mapping: The mapping file.
+        expected: The expectation file, or another mapping.
+    """
+    from automatch.mapping import load
+
+    report = load(mapping).check(expected)
+    print(report)
+    return 0 if report.ok else 1
+
+
+@app.command
+def apply(mapping: Path, checkpoint: Path, /, *, output: Output) -> None:
+    """Convert a checkpoint of the source model into one of the target model.
+
+    Args:
+        mapping: The mapping file.
+        checkpoint: The source model's checkpoint.
+        output: The safetensors file to write.
+    """
+    _convert(checkpoint, mapping, output)
+
+
+@app.command
+def convert(checkpoint: Path, /, *, mapping: Path, output: Output) -> None:
+    """Convert a checkpoint; the same as `apply`, in the order of the Python function.
+
+    Args:
+        checkpoint: The source model's checkpoint.
+        mapping: The mapping file.
+        output: The safetensors file to write.
+    """
+    _convert(checkpoint, mapping, output)
+
+
+@app.command
+def rules(mapping: Path, /) -> None:
+    """Print a mapping as rules that hold for every layer.
+
+    Args:
+        mapping: The mapping file.
+    """
+    from automatch.mapping import load
+
+    print(load(mapping).rules())
+
+
+@app.command
+def demo(*, small: Flag = False, full: Flag = False) -> None:
+    """Match a 14-billion-parameter video model to a small image model, then a small pair with real weights.
+
+    Args:
+        small: Only the small pair: match, apply, save, load strictly.
+        full: Only the full-size pair, on the meta device.
+    """
+    from automatch.cli.demo import run
+
+    run(small=small or not full, full=full or not small)
+
+
+def _convert(checkpoint: Path, mapping: Path, output: Path) -> None:
+    from automatch.apply.convert import convert as write
+    from automatch.mapping import load
+
+    write(checkpoint, load(mapping), output)
+
+
+def _layers(text: str) -> Literal["uniform", "first", "last"] | list[int]:
+    """The layer policy from its text.
+
+    Raises:
+        PolicyError: It is neither a policy nor a list of numbers.
+    """
+    match text:
+        case "uniform" | "first" | "last":
+            return text
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise PolicyError(f"--layers {text!r} is unknown; use uniform, first, last, or source layers such as 0,2,5")
+    return [int(word) for word in words]
+
+
+def _failed(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _reader_gone() -> int:
+    """End quietly where the reader of stdout (`head`, a closed pager) has gone."""
+    # Python flushes stdout once more at exit, which would fail again
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

@@ -1,0 +1,173 @@
+"""The answer as people use it: `Mapping` looks up, applies, saves, counts, checks and generalises.
+
+The data is `automatch.core.mapping.MappingRecord`; the work is done in `automatch.apply`, `automatch.check` and
+`automatch.rules`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import abc
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from automatch.check.compare import Expectation, check
+from automatch.check.report import CheckReport
+from automatch.core.mapping import Entry, LayerPairing, MappingRecord
+from automatch.core.mapping_file import read, write
+from automatch.core.summary import Summary, summarise
+from automatch.rules.generalise import RuleSet, generalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Mapping:
+    """How every weight of a target model is made from the weights of a source model.
+
+    Iterating gives the target's state-dict keys in their order; tied keys are entries of their own.
+
+    Args:
+        record: The data.
+
+    Example:
+        >>> from automatch.core.expr import Source
+        >>> from automatch.core.graph import Weight
+        >>> from automatch.core.mapping import Evidence, Side
+        >>> source = Side("Old", "names", (Weight("w", (2,), "float32"),))
+        >>> target = Side("New", "names", (Weight("weight", (2,), "float32"),))
+        >>> entry = Entry("weight", (2,), "float32", "structural", Source("w", (2,)), Evidence("names"))
+        >>> mapping = Mapping(MappingRecord(source, target, (entry,)))
+        >>> mapping
+        <Mapping of Old onto New: 1 of 1 weights mapped>
+        >>> mapping["weight"].sources
+        ('w',)
+    """
+
+    __slots__ = ("_by_target", "_record")
+
+    def __init__(self, record: MappingRecord) -> None:
+        """Wrap the data."""
+        self._record = record
+        self._by_target = {entry.target: entry for entry in record.entries}
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Mapping:
+        """Read a mapping file.
+
+        Raises:
+            MappingFormatError: The file is missing, damaged, of another kind or of another version.
+        """
+        return load(path)
+
+    @property
+    def record(self) -> MappingRecord:
+        """The data."""
+        return self._record
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """One entry per key of the target's state dict, in its order."""
+        return self._record.entries
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Source keys that no entry reads."""
+        return self._record.unused
+
+    @property
+    def chains(self) -> tuple[LayerPairing, ...]:
+        """How the layers of repeated blocks were paired."""
+        return self._record.chains
+
+    def __getitem__(self, target: str) -> Entry:
+        """The entry of a target key.
+
+        Raises:
+            KeyError: The target has no such key; the message names near ones.
+        """
+        if target not in self._by_target:
+            near = get_close_matches(str(target), self._by_target, n=3)
+            hint = f"; there is {', '.join(near)}" if near else ""
+            raise KeyError(f"{target!r} is no key of the target{hint}")
+        return self._by_target[target]
+
+    def __contains__(self, target: object) -> bool:
+        return target in self._by_target
+
+    def __iter__(self) -> abc.Iterator[str]:
+        return iter(self._by_target)
+
+    def __len__(self) -> int:
+        return len(self._by_target)
+
+    def __eq__(self, other: object) -> bool:
+        return self._record == other._record if isinstance(other, Mapping) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._record)
+
+    def __repr__(self) -> str:
+        mapped = sum(entry.expr is not None for entry in self.entries)
+        sides = f"{self._record.source.name or 'source'} onto {self._record.target.name or 'target'}"
+        return f"<Mapping of {sides}: {mapped} of {len(self)} weights mapped>"
+
+    def __str__(self) -> str:
+        """The summary, as a table."""
+        return str(self.summary())
+
+    def apply(self, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make the target's weights from the source's.
+
+        A weight keeps the dtype of the sources it is made of; one made of constants alone has the target's dtype.
+        Every tensor owns its memory. Tensors on the meta device give tensors on the meta device.
+
+        Args:
+            state_dict: The source's state dict.
+
+        Returns:
+            The target's keys that the mapping determines, in the target's order.
+
+        Raises:
+            MappingError: The state dict lacks keys, or has them in other shapes; all of them are listed.
+        """
+        from automatch.apply.fill import fill
+
+        return fill(self._record, state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a mapping file; it appears whole or not at all.
+
+        Raises:
+            MappingError: The folder does not exist, or the file cannot be written.
+        """
+        write(self._record, path)
+
+    def summary(self) -> Summary:
+        """The mapping in numbers."""
+        return summarise(self._record)
+
+    def check(self, expected: Expectation) -> CheckReport:
+        """Compare with what is expected: a hand-written expectation, or another mapping.
+
+        Args:
+            expected: The path of an expectation file or of a mapping file, the content of an expectation file, plain
+                target keys with their sources, or a mapping.
+
+        Raises:
+            MappingFormatError: The expectation is damaged.
+        """
+        return check(self._record, expected)
+
+    def rules(self) -> RuleSet:
+        """The mapping as rules that hold for every layer."""
+        return generalise(self._record)
+
+
+def load(path: str | os.PathLike[str]) -> Mapping:
+    """Read a mapping file.
+
+    Raises:
+        MappingFormatError: The file is missing, damaged, of another kind or of another version.
+    """
+    return Mapping(read(path))

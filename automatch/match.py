@@ -1,0 +1,96 @@
+"""From two models to a mapping: the whole story in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping as MappingABC
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from automatch.align.names import align_names
+from automatch.align.policy import LayerPolicy
+from automatch.align.structure import align_structure
+from automatch.canonicalize import to_landmarks
+from automatch.core.alignment import Alignment
+from automatch.core.graph import Graph
+from automatch.core.mapping import MappingRecord, Side
+from automatch.mapping import Mapping
+from automatch.synthesize import synthesize
+from automatch.trace import trace
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+Model: TypeAlias = "nn.Module | ExportedProgram | MappingABC[str, Tensor] | str | PathLike[str]"
+Progress: TypeAlias = Callable[[str], None]
+
+
+def match(
+    source: Model,
+    target: Model,
+    *,
+    source_inputs: Any = None,
+    target_inputs: Any = None,
+    layers: LayerPolicy = "uniform",
+    allow_untraced: bool = False,
+    progress: Progress | None = None,
+) -> Mapping:
+    """Find out how one model's weights map onto another's.
+
+    Neither model is changed, and models on the meta device are never materialised. Where both sides have code, they
+    are aligned by structure; where one is known by its state dict alone, by names and shapes.
+
+    Args:
+        source: Where weights come from: a module (real or meta), an exported program, a state dict (meta tensors will
+            do), or the path of a checkpoint.
+        target: What they are for, in the same forms.
+        source_inputs: Example inputs `(args, kwargs)` of the source's forward. Needed where they cannot be derived and
+            the side has code.
+        target_inputs: The same for the target.
+        layers: Which source layer a target layer takes where depths differ: `uniform` (`int(i * n / m)`), `first`,
+            `last`, or a list of source layers.
+        allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
+        progress: Called with a short sentence at the start of each stage.
+
+    Returns:
+        A mapping with an entry for every key of the target's state dict.
+
+    Raises:
+        InputsError: Inputs are missing or do not fit a model's forward.
+        TraceError: A model cannot be traced.
+        CheckpointError: A path is not a checkpoint.
+        PolicyError: A list of layers does not fit the models.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> student = nn.ModuleDict({"a": nn.Linear(4, 8), "b": nn.Linear(8, 2)})
+        >>> student.forward = lambda x: student["b"](student["a"](x).relu())
+        >>> x = ((torch.randn(3, 4),), {})
+        >>> mapping = match(teacher, student, source_inputs=x, target_inputs=x)
+        >>> mapping["b.weight"].sources
+        ('2.weight',)
+    """
+    say = progress or _silent
+    ours = trace(source, source_inputs, label="source", allow_untraced=allow_untraced, progress=say)
+    theirs = trace(target, target_inputs, label="target", allow_untraced=allow_untraced, progress=say)
+    say("matching")
+    alignment = _align(ours, theirs, layers)
+    entries = synthesize(alignment, ours, theirs)
+    return Mapping(MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes))
+
+
+def _align(source: Graph, target: Graph, layers: LayerPolicy) -> Alignment:
+    if not source.nodes or not target.nodes:
+        return align_names(source, target, layers)
+    return align_structure(to_landmarks(source), to_landmarks(target), layers)
+
+
+def _side(graph: Graph) -> Side:
+    return Side(graph.name, graph.rung, graph.weights, graph.notes)
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""

@@ -1,0 +1,1 @@
+"""A mapping -> rules that hold for every layer."""

@@ -1,0 +1,82 @@
+"""Expressions built so that they come out as short as a person would write them."""
+
+from __future__ import annotations
+
+from automatch.core.alignment import Region, View
+from automatch.core.expr import Affine, Concat, Expr, Permute, Reshape, Slice
+from automatch.core.graph import Shape
+
+
+def permute(expr: Expr, axes: tuple[int, ...]) -> Expr:
+    """`Permute`, unless it does nothing or undoes another."""
+    if isinstance(expr, Permute):
+        return permute(expr.of, tuple(expr.axes[axis] for axis in axes))
+    return expr if axes == tuple(range(len(axes))) else Permute(expr, axes)
+
+
+def reshape(expr: Expr, shape: Shape) -> Expr:
+    """`Reshape`, unless it does nothing or follows another."""
+    if isinstance(expr, Reshape):
+        return reshape(expr.of, shape)
+    return expr if expr.shape == shape else Reshape(expr, shape)
+
+
+def affine(expr: Expr, scale: float, shift: float) -> Expr:
+    """`Affine`, unless it does nothing or undoes another."""
+    if isinstance(expr, Affine):
+        return affine(expr.of, expr.scale * scale, expr.shift * scale + shift)
+    return expr if (scale, shift) == (1.0, 0.0) else Affine(expr, scale, shift)
+
+
+def take(expr: Expr, region: Region) -> Expr:
+    """The entries of a region, in each of its groups."""
+    size = expr.shape[region.axis]
+    if region.groups == 1:
+        whole = (region.start, region.stop) == (0, size)
+        return expr if whole else Slice(expr, region.axis, region.start, region.stop)
+    before, after = expr.shape[: region.axis], expr.shape[region.axis + 1 :]
+    grouped = reshape(expr, (*before, region.groups, size // region.groups, *after))
+    part = Slice(grouped, region.axis + 1, region.start, region.stop)
+    return reshape(part, (*before, region.groups * (region.stop - region.start), *after))
+
+
+def join(parts: list[Expr], axis: int, groups: int) -> Expr:
+    """Parts side by side along an axis; with groups, every group holds its share of each part in turn."""
+    if len(parts) == 1:
+        return parts[0]
+    if groups == 1:
+        return Concat(tuple(parts), axis)
+    shares = [
+        reshape(part, (*part.shape[:axis], groups, part.shape[axis] // groups, *part.shape[axis + 1 :]))
+        for part in parts
+    ]
+    joined = Concat(tuple(shares), axis + 1)
+    return reshape(joined, (*joined.shape[:axis], groups * joined.shape[axis + 1], *joined.shape[axis + 2 :]))
+
+
+def seen(expr: Expr, view: View) -> Expr:
+    """A stored weight as its operator sees it."""
+    for region in view.regions:
+        expr = take(expr, region)
+    if view.axes:
+        expr = permute(expr, view.axes)
+    if view.shape is not None:
+        expr = reshape(expr, view.shape)
+    return affine(expr, view.scale, view.shift)
+
+
+def seen_shape(shape: Shape, view: View) -> Shape:
+    """The shape under which an operator sees a stored weight, regions aside."""
+    if view.shape is not None:
+        return view.shape
+    return tuple(shape[axis] for axis in view.axes) if view.axes else shape
+
+
+def stored(expr: Expr, shape: Shape, view: View) -> Expr:
+    """The inverse of `seen` for a view without regions: what must be stored for an operator to see an expression."""
+    expr = affine(expr, 1 / view.scale, -view.shift / view.scale)
+    before = tuple(shape[axis] for axis in view.axes) if view.axes else shape
+    expr = reshape(expr, before)
+    if not view.axes:
+        return expr
+    return permute(expr, tuple(view.axes.index(axis) for axis in range(len(shape))))

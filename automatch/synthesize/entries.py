@@ -1,0 +1,71 @@
+"""An entry for every key of the target's state dict."""
+
+from __future__ import annotations
+
+from automatch.core.alignment import Alignment, Assignment, Form, Piece
+from automatch.core.expr import Constant, Expr, Source
+from automatch.core.graph import Graph, Shape, Weight
+from automatch.core.mapping import Entry, Evidence, Rung
+from automatch.resize import fit
+from automatch.synthesize.build import join, reshape, seen, seen_shape, stored
+
+_UNUSED = (
+    "no output of the target depends on it, or it is a table that the target computes by itself: keep its own value"
+)
+
+
+def synthesize(alignment: Alignment, source: Graph, target: Graph) -> tuple[Entry, ...]:
+    """Write the expression for every target weight that was assigned something; say why for the others.
+
+    Tied keys follow the key that holds their tensor first, with the same expression.
+    """
+    shapes = {name: weight.shape for weight in source.weights for name in (weight.name, *weight.aliases)}
+    assigned = {assignment.target: assignment for assignment in alignment.assignments}
+    return tuple(
+        _entry(name, weight, assigned.get(weight.name), shapes, target.rung)
+        for weight in target.weights
+        for name in (weight.name, *weight.aliases)
+    )
+
+
+def _entry(name: str, weight: Weight, assignment: Assignment | None, shapes: dict[str, Shape], rung: Rung) -> Entry:
+    if assignment is None:
+        reason = "nothing in the source was found to fit" if rung == "names" else _UNUSED
+        evidence = Evidence("names" if rung == "names" else "structure", (reason,))
+        return Entry(name, weight.shape, weight.dtype, "unmapped", None, evidence)
+    if not assignment.pieces:
+        return Entry(name, weight.shape, weight.dtype, "unmapped", None, assignment.evidence)
+    expr, notes = _expression(assignment, weight.shape, shapes)
+    kept = assignment.evidence
+    evidence = Evidence(kept.method, kept.reasons, kept.cost, kept.margin, kept.rivals, tuple(notes), kept.source_layer)
+    return Entry(name, weight.shape, weight.dtype, assignment.status, expr, evidence)
+
+
+def _expression(assignment: Assignment, shape: Shape, shapes: dict[str, Shape]) -> tuple[Expr, list[str]]:
+    """Parts are fitted one by one, then joined: a fused weight must not be cut across its parts."""
+    whole = _canonical(seen_shape(shape, assignment.view), assignment.form)
+    parts, notes = [], []
+    for piece in assignment.pieces:
+        part_shape = _resized_axis(whole, assignment.axis, piece.size)
+        part, note = _part(piece, part_shape, assignment.form, shapes)
+        parts.append(part)
+        notes += [note] if note else []
+    joined = join(parts, assignment.axis, assignment.groups)
+    return stored(reshape(joined, seen_shape(shape, assignment.view)), shape, assignment.view), notes
+
+
+def _part(piece: Piece, shape: Shape, form: Form, shapes: dict[str, Shape]) -> tuple[Expr, str]:
+    if piece.source is None:
+        return Constant(piece.value, shape), ""
+    expr = seen(Source(piece.source, shapes[piece.source]), piece.view)
+    fitted = fit(reshape(expr, _canonical(expr.shape, form)), shape, form)
+    return fitted.expr, fitted.note
+
+
+def _canonical(shape: Shape, form: Form) -> Shape:
+    """A shape without axes of size 1, which only broadcast, where the form gives them no meaning."""
+    return shape if form == "matrix" else tuple(size for size in shape if size != 1) or (1,)
+
+
+def _resized_axis(shape: Shape, axis: int, size: int | None) -> Shape:
+    return shape if size is None else (*shape[:axis], size, *shape[axis + 1 :])
