@@ -7,6 +7,7 @@ first block with its projection) are then admitted by similarity.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -57,6 +58,7 @@ def _chains(graph: UseGraph, weighty: list[int], low: int, high: int) -> list[Ch
         return []
     repeat = Repeat(repeat.start + low, repeat.stop + low, repeat.period)
     chain, first, last = _cut(graph, weighty, repeat)
+    chain = _without_unlike_ends(graph, chain)
     found = [chain] if _is_fed_block_by_block(graph, chain) else []
     return [*_chains(graph, weighty, low, first), *found, *_chains(graph, weighty, last, high)]
 
@@ -66,7 +68,10 @@ def _symbols(graph: UseGraph, indices: list[int]) -> list[Hashable]:
 
 
 def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, int, int]:
-    """Choose the phase and the boundary where the fewest values cross; give the chain and the stretch it covers."""
+    """Choose the phase and the boundary between blocks; give the chain and the stretch of `weighty` that it covers.
+
+    The best phase makes most blocks alike inside; among equals, the fewest values cross between blocks.
+    """
     end = next((mark.index for mark in graph.landmarks if mark.kind == "output"), len(graph.landmarks))
     place = [*weighty, end]
     middle = max(1, repeat.times // 2)
@@ -74,13 +79,48 @@ def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, in
     for phase in range(repeat.slack + 1):
         at = repeat.start + phase + middle * repeat.period
         low, high = place[at - 1], place[at] if at < len(place) else end
-        options += [(*_crossing(graph, q), phase, high - q) for q in range(high, low, -1)]
-    _, _, phase, before = min(options)
+        crossing, before = min((_crossing(graph, q), high - q) for q in range(high, low, -1))
+        chain = _chain(place, repeat, phase, before, end)
+        options.append((-_alike_blocks(graph, chain), crossing, phase, chain))
+    _, _, phase, chain = min(options, key=lambda option: option[:3])
+    first = repeat.start + phase
+    return chain, first, first + repeat.times * repeat.period
+
+
+def _chain(place: list[int], repeat: Repeat, phase: int, before: int, end: int) -> Chain:
     first = repeat.start + phase
     starts = [place[first + j * repeat.period] - before for j in range(repeat.times)]
+    middle = max(1, repeat.times // 2)
     stride = starts[middle] - starts[middle - 1]
     stop = min(starts[-1] + stride, place[first + repeat.times * repeat.period], end)
-    return Chain((*starts, stop)), first, first + repeat.times * repeat.period
+    return Chain((*starts, stop))
+
+
+def _alike_blocks(graph: UseGraph, chain: Chain) -> int:
+    """How many blocks of a chain are wired like most of them."""
+    wirings = Counter(_wiring(graph, chain.block(number)) for number in range(chain.depth))
+    return max(wirings.values())
+
+
+def _without_unlike_ends(graph: UseGraph, chain: Chain) -> Chain:
+    """A chain without first and last blocks that are wired unlike most; they may come back as irregular blocks."""
+    wirings = [_wiring(graph, chain.block(number)) for number in range(chain.depth)]
+    usual = Counter(wirings).most_common(1)[0][0]
+    alike = [number for number, wiring in enumerate(wirings) if wiring == usual]
+    if len(alike) < 2:
+        return chain
+    return Chain(chain.cuts[alike[0] : alike[-1] + 2])
+
+
+def _wiring(graph: UseGraph, block: range) -> Hashable:
+    """Kinds and inner edges of a block, by place in the block; what comes from outside is not told apart."""
+    return tuple(
+        (
+            graph.landmarks[index].kind,
+            tuple(edge.source - block.start if edge.source in block else -1 for edge in graph.landmarks[index].ins),
+        )
+        for index in block
+    )
 
 
 def _crossing(graph: UseGraph, q: int) -> tuple[int, bool]:

@@ -87,6 +87,8 @@ def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Pie
 def _source_view(use: Use, slot: Slot) -> View:
     if slot.rows is None:
         return _without_prefix_rows(use).view
+    if not use.exact:
+        return use.view
     axis = use.view.axes[0] if use.view.axes else 0
     region = Region(axis, slot.rows.start, slot.rows.stop, slot.rows.groups)
     return replace(use.view, regions=(*use.view.regions, region))

@@ -60,7 +60,7 @@ def _scores(nodes: list[Node], index: int, stored: list[bool], seen: set[int]) -
     """The product of queries and keys behind a softmax's input, and what was added to it on the way."""
     node = nodes[index]
     seen.add(index)
-    if node.op in _PRODUCTS and not any(stored[factor] for factor in operands(node)[-2:]):
+    if node.op in _PRODUCTS and not all(stored[factor] for factor in operands(node)[-2:]):
         return index, operands(node)[:-2]
     if len(seen) > _REACH or node.op not in _BEFORE_SOFTMAX:
         return None, ()

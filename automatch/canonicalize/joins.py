@@ -46,13 +46,20 @@ def _landmark(builder: Builder, node: Node, kind: Kind, reads: list[Value]) -> D
     ins: list[tuple[str, Value]] = []
     uses: tuple[Use, ...] = ()
     for place, value in enumerate(reads):
-        if isinstance(value, Data) and ("x" if kind != "concat" else str(place), value) not in ins:
-            ins.append(("x" if kind != "concat" else str(place), value))
+        role = "x" if kind != "concat" else str(place)
+        if _is_table(value) or (kind == "concat" and isinstance(value, Stored | Blend)):
+            value = builder.as_data(value, node) or value
+        if isinstance(value, Data) and (role, value) not in ins:
+            ins.append((role, value))
         elif isinstance(value, Stored | Blend):
-            role = {"add": "addend", "mul": "scale", "concat": f"part{place}"}.get(kind, f"weight{place}")
-            role = "fill" if node.op == "where" else role
-            uses += uses_of(role, value, "table")
+            role = {"add": "addend", "mul": "scale"}.get(kind, f"weight{place}")
+            uses += uses_of("fill" if node.op == "where" else role, value, "table")
     return builder.add(kind, node, tuple(ins), uses)
+
+
+def _is_table(value: Value) -> bool:
+    """Whether a weight has rows of its own (positions, class tokens) rather than one entry per channel."""
+    return isinstance(value, Stored) and (value.looked_up or sum(size != 1 for size in value.shape) > 1)
 
 
 def _absorbed(builder: Builder, kind: Kind, data: Data, value: Stored | Blend) -> bool:

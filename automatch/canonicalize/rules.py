@@ -45,10 +45,7 @@ def _without_data(builder: Builder, node: Node, reads: list[Value]) -> Value:
     """Functions of weights, of indices, or of nothing."""
     stored = [value for value in reads if isinstance(value, Stored | Blend)]
     indices = [index for value in reads if isinstance(value, Index) for index in value.inputs]
-    if indices and stored:
-        ins = tuple(("x", value) for value in reads)
-        return builder.add("add", node, ins, tuple(use for v in stored for use in uses_of("addend", v, "table")))
-    if indices:
+    if indices and not stored:
         return Index(tuple(dict.fromkeys(indices)))
     if not stored:
         return FIXED

@@ -74,6 +74,8 @@ FIXED = Fixed()
 def permuted(value: Stored, axes: tuple[int, ...]) -> Stored:
     """A stored value with its axes in another order."""
     shape = tuple(value.shape[axis] for axis in axes)
+    if value.looked_up:  # the weight is the table; what happens to the rows that were read says nothing about it
+        return replace(value, shape=shape)
     if value.view.shape is not None:
         return replace(value, shape=shape, exact=value.exact and _only_ones_move(value.shape, axes))
     before = value.view.axes or tuple(range(len(axes)))
@@ -82,7 +84,7 @@ def permuted(value: Stored, axes: tuple[int, ...]) -> Stored:
 
 def reshaped(value: Stored, shape: Shape) -> Stored:
     """A stored value under another shape; an expansion repeats entries and leaves the view as it is."""
-    if prod(shape) != prod(value.shape):
+    if value.looked_up or prod(shape) != prod(value.shape):
         return replace(value, shape=shape)
     return replace(value, shape=shape, view=replace(value.view, shape=shape))
 
@@ -92,7 +94,9 @@ def sliced(value: Stored, axis: int, start: int, stop: int) -> Stored:
     shape = (*value.shape[:axis], stop - start, *value.shape[axis + 1 :])
     if shape == value.shape:
         return value
-    if value.view.shape is not None or value.looked_up:
+    if value.looked_up:
+        return replace(value, shape=shape)
+    if value.view.shape is not None:
         return replace(value, shape=shape, exact=False)
     stored_axis = value.view.axes[axis] if value.view.axes else axis
     regions = (*value.view.regions, Region(stored_axis, start, stop))

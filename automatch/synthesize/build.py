@@ -44,6 +44,9 @@ def join(parts: list[Expr], axis: int, groups: int) -> Expr:
     """Parts side by side along an axis; with groups, every group holds its share of each part in turn."""
     if len(parts) == 1:
         return parts[0]
+    whole = _put_back(parts, axis, groups)
+    if whole is not None:
+        return whole
     if groups == 1:
         return Concat(tuple(parts), axis)
     shares = [
@@ -52,6 +55,24 @@ def join(parts: list[Expr], axis: int, groups: int) -> Expr:
     ]
     joined = Concat(tuple(shares), axis + 1)
     return reshape(joined, (*joined.shape[:axis], groups * joined.shape[axis + 1], *joined.shape[axis + 2 :]))
+
+
+def _put_back(parts: list[Expr], axis: int, groups: int) -> Expr | None:
+    """The weight that the parts were cut from, where they follow each other in it; None where they do not."""
+    if groups > 1:
+        inner = [part.of for part in parts if isinstance(part, Reshape)]
+        if len(inner) != len(parts):
+            return None
+        whole = _put_back(inner, axis + 1, 1)
+        if whole is None or whole.shape[axis] != groups:
+            return None
+        return reshape(whole, (*whole.shape[:axis], groups * whole.shape[axis + 1], *whole.shape[axis + 2 :]))
+    slices = [part for part in parts if isinstance(part, Slice) and part.axis == axis]
+    if len(slices) != len(parts) or len({part.of for part in slices}) != 1:
+        return None
+    ends = [0, *(part.stop for part in slices)]
+    starts = [*(part.start for part in slices), slices[0].of.shape[axis]]
+    return slices[0].of if ends == starts else None
 
 
 def seen(expr: Expr, view: View) -> Expr:

@@ -55,11 +55,13 @@ def name_tables(source: Side, target: Side) -> dict[str, Table]:
     paths = [[(*node.module, node.kind) for node in nodes] for nodes in both]
     words = [[_words(node) for node in nodes] for nodes in both]
     leaves = [[leaf_words(node.module) + _own_name(node) for node in nodes] for nodes in both]
+    parents = [[leaf_words(node.module[:-1]) for node in nodes] for nodes in both]
     rarity = word_weights(words[0]), word_weights(words[1])
     return {
         "tail": common_tails(*paths),
         "path": coverage(*words, rarity),
         "leaf": coverage(*leaves, rarity),
+        "parent": coverage(*parents, rarity),
         "kind": _outer(*[[node.kind for node in nodes] for nodes in both], _kind_fit),
         "numbers": _outer(source.numbers, target.numbers, number_fit),
         "module": _outer(source.modules, target.modules, lambda a, b: len(a & b) / max(1, len(a | b))),

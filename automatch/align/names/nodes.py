@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from automatch.align.names.patterns import Path, Pattern
@@ -23,6 +23,8 @@ class Node:
         path: Where it is; the siblings' names joined by `+`.
         module: Path of the owning module.
         kind: What parameter it is.
+        lengths: Size of the parts' first axes (1 for a scalar); a missing bias has its weight's.
+        names: Of a virtual node, what each part's module is called.
         usual: Whether the parts' order is one of the usual ones (`query, key, value`); True for a single pattern.
     """
 
@@ -30,6 +32,8 @@ class Node:
     path: Path
     module: Path
     kind: str
+    lengths: tuple[int, ...]
+    names: tuple[str, ...] = ()
     usual: bool = True
 
     @property
@@ -41,12 +45,6 @@ class Node:
     def shape(self) -> Shape:
         """Shape of the first part that is there."""
         return self.patterns[0].shape
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """First axis of every part; a missing one has its neighbour's."""
-        first = self.shape[0] if self.shape else 1
-        return tuple(part.shape[0] if part is not None and part.shape else first for part in self.parts)
 
     @property
     def fused(self) -> bool:
@@ -66,7 +64,9 @@ def leaf_words(module: Path) -> tuple[str, ...]:
 
 def single(patterns: Sequence[Pattern]) -> tuple[Node, ...]:
     """Every pattern as a node of its own."""
-    return tuple(Node((pattern,), pattern.path, pattern.module, pattern.kind) for pattern in patterns)
+    return tuple(
+        Node((pattern,), pattern.path, pattern.module, pattern.kind, (pattern.shape or (1,))[:1]) for pattern in patterns
+    )
 
 
 def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
@@ -75,13 +75,14 @@ def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
     Example:
         `in_order_of(q+k+v, "kvq")` gives `k+v+q` and True; against `in_proj` nothing changes, and it gives False.
     """
-    names = [_own_words(part, node) for part in node.parts]
     spelled = leaf_words(fused.module)
-    places = [_place(words, spelled) for words in names]
-    if None in places or len(set(places)) < len(places):
+    places = [_place(_own_words(name, node.names), spelled) for name in node.names]
+    order = [place for place in places if place is not None]
+    if len(set(order)) < len(places):
         return node, False
-    order = sorted(range(len(places)), key=lambda at: places[at] or 0)
-    return Node(tuple(node.parts[at] for at in order), node.path, node.module, node.kind, node.usual), True
+    turn = sorted(range(len(order)), key=order.__getitem__)
+    parts, lengths, names = (tuple(each[at] for at in turn) for each in (node.parts, node.lengths, node.names))
+    return replace(node, parts=parts, lengths=lengths, names=names), True
 
 
 def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
@@ -98,13 +99,13 @@ def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
             families.setdefault((pattern.module[:-1], pattern.shape[1:]), []).append(pattern)
     for family in families.values():
         for group, usual in _groups(family, runs):
-            yield _join(group, "weight", usual)
-            companions = tuple(biases.get(pattern.module) for pattern in group if pattern is not None)
+            yield _join(group, group, usual)
+            companions = tuple(biases.get(pattern.module) for pattern in group)
             if any(companions):
-                yield _join(companions, "bias", usual)
+                yield _join(companions, group, usual)
 
 
-def _groups(family: list[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern | None, ...], bool]]:
+def _groups(family: list[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern, ...], bool]]:
     """Groups whose names have a usual order, in that order; and runs of consecutive siblings."""
     known = [(place, pattern) for pattern in family if (place := role(tokens(pattern.module[-1]))) is not None]
     for size in range(2, min(len(known), LARGEST_FUSION) + 1):
@@ -119,23 +120,22 @@ def _groups(family: list[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern |
                 yield tuple(run), False
 
 
-def _join(parts: tuple[Pattern | None, ...], kind: str, usual: bool) -> Node:
-    real = [part for part in parts if part is not None]
-    parent = real[0].module[:-1]
-    module = (*parent, "+".join(part.module[-1] for part in real))
-    return Node(parts, (*module, kind), module, kind, usual)
+def _join(parts: tuple[Pattern | None, ...], weights: tuple[Pattern, ...], usual: bool) -> Node:
+    """A virtual node of weights, or of what else stands beside them in their modules."""
+    names = tuple(weight.module[-1] for weight in weights)
+    module = (*weights[0].module[:-1], "+".join(names))
+    kind = next(part.kind for part in parts if part is not None)
+    return Node(parts, (*module, kind), module, kind, tuple(weight.shape[0] for weight in weights), names, usual)
 
 
 def _has_words(component: str) -> bool:
     return component != HOLE and re.search("[A-Za-z]", component) is not None
 
 
-def _own_words(part: Pattern | None, node: Node) -> tuple[str, ...]:
+def _own_words(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The words that tell a part from its siblings."""
-    if part is None:
-        return ()
-    others = [set(tokens(other.module[-1])) for other in node.patterns if other is not part]
-    return tuple(word for word in tokens(part.module[-1]) if not any(word in other for other in others))
+    others = {word for other in names if other != name for word in tokens(other)}
+    return tuple(word for word in tokens(name) if word not in others)
 
 
 def _place(words: tuple[str, ...], spelled: tuple[str, ...]) -> int | None:

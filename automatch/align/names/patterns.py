@@ -22,7 +22,7 @@ class Pattern:
     """Weights whose keys differ only in the numbers of repeated blocks.
 
     Attributes:
-        path: Components of the key, without what all keys of the side begin with; `{}` for a block's number.
+        path: Components of the key, without what all keys of the side begin with (`shared_prefix`); `{}` for a block's number.
         module: The path of the module that owns the weight (`in_proj_weight` belongs to `in_proj`).
         kind: `"weight"` or `"bias"`; else the parameter's own name (`"running_mean"`, `"cls_token"`).
         members: The weights, by their block numbers.
@@ -46,21 +46,31 @@ class Pattern:
 _Entry: TypeAlias = tuple[Index, Path, Weight, int]
 
 
-def collapse(weights: Sequence[Weight], chains: bool = True) -> tuple[Pattern, ...]:
+def shared_prefix(weights: Sequence[Weight]) -> int:
+    """How many leading components all keys share, short of numbers and of their last component."""
+    paths = [weight.name.split(".") for weight in weights]
+    if len(paths) < 2:
+        return 0
+    first, last = min(paths), max(paths)
+    shortest = min(map(len, paths)) - 1
+    return next((at for at in range(shortest) if first[at] != last[at] or first[at].isdecimal()), shortest)
+
+
+def collapse(weights: Sequence[Weight], skip: int = 0, chains: bool = True) -> tuple[Pattern, ...]:
     """The patterns of a side, in state-dict order.
 
     Args:
         weights: The side's weights.
+        skip: How many leading components of every key to leave out.
         chains: False keeps every number, so that every weight is a pattern of its own.
 
     Example:
         >>> keys = ["net.0.a.weight", "net.1.a.weight", "net.head.weight"]
         >>> [".".join(p.path) for p in collapse([Weight(key, (4, 4), "float32") for key in keys])]
-        ['{}.a.weight', 'head.weight']
+        ['net.{}.a.weight', 'net.head.weight']
     """
     split = [tuple(weight.name.split(".")) for weight in weights]
-    common = _common_prefix(split)
-    entries = [((), path[common:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))]
+    entries: list[_Entry] = [((), path[skip:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))]
     return tuple(sorted(_walk((), entries, chains), key=lambda pattern: pattern.position))
 
 
@@ -125,11 +135,3 @@ def _pattern(path: Path, entries: list[_Entry]) -> Pattern:
     shape = Counter(weight.shape for _, weight in members).most_common(1)[0][0]
     return Pattern(path, module, kind, members, shape, min(at for *_, at in entries))
 
-
-def _common_prefix(paths: list[Path]) -> int:
-    """How many leading components all paths share, short of their last one."""
-    if len(paths) < 2:
-        return 0
-    first, last = min(paths), max(paths)
-    shortest = min(map(len, paths)) - 1
-    return next((at for at in range(shortest) if first[at] != last[at] or first[at].isdecimal()), shortest)

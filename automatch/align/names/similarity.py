@@ -19,6 +19,7 @@ WEIGHTS = {
     "tail": 1.0,
     "leaf": 1.0,
     "path": 0.8,
+    "parent": 0.4,
     "shape": 0.8,
     "numbers": 0.5,
     "kind": 0.4,
