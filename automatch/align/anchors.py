@@ -81,9 +81,12 @@ class AnchorFinder:
         """The anchor's name where a walk leaves its block or enters a chain; None inside."""
         own, place = self.graph.places.get(origin), self.graph.places.get(mark.index)
         if own is not None and place != own:
+            if not ahead:
+                entry = mark.index in self.streams.entries[own]
+                return f"stream {self.streams.lane(own, mark.index)}".rstrip() if entry else "outside"
             if place is not None and place[0] == own[0]:
-                return "stream"
-            return "stream" if not ahead and mark.index in self.streams.entries[own] else "outside"
+                return f"stream {self.streams.lane(place, index)}".rstrip()
+            return "outside"
         if own is None and place is not None:
             name = self.chain_names[place[0]]
             entry = ahead and index not in self.streams.entries[place]

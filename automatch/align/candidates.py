@@ -25,6 +25,7 @@ class Candidate:
         forward: Anchors it feeds.
         backward: Anchors it is fed by.
         crossed: Whether the attention next to it is cross-attention, self-attention, both or none.
+        lanes: Lanes of the stream that it belongs to or modulates; empty where there is one.
         dependent: Whether it depends on its block's stream; None outside blocks.
         position: Place among the candidates of its region, 0 first, 1 last.
         widths: Canonical sizes of its main weight (out and in of this slot); empty if it has none.
@@ -38,6 +39,7 @@ class Candidate:
     forward: Anchors
     backward: Anchors
     crossed: frozenset[bool]
+    lanes: frozenset[str]
     dependent: bool | None
     position: float
     widths: Shape
@@ -56,7 +58,11 @@ class Distances:
 
 
 def candidates(
-    finder: AnchorFinder, region: Iterable[int], distances: Distances | None, words: dict[str, frozenset[str]]
+    finder: AnchorFinder,
+    region: Iterable[int],
+    distances: Distances | None,
+    words: dict[str, frozenset[str]],
+    split: bool = True,
 ) -> list[Candidate]:
     """The candidates of a region, in execution order.
 
@@ -65,6 +71,7 @@ def candidates(
         region: Landmark indices: one block, or what lies outside all chains.
         distances: Outside blocks, how far landmarks are from inputs and outputs.
         words: For every weight, the words of its name; empty to match without names.
+        split: Whether fused products are split into slots.
     """
     graph = finder.graph
     marks = [graph.landmarks[index] for index in region]
@@ -73,9 +80,15 @@ def candidates(
     for place, mark in enumerate(marks):
         if not _is_candidate(mark):
             continue
-        parts = slots(graph, mark)
+        parts = slots(graph, mark) if split else (Slot(mark.index),)
         found += [_candidate(finder, mark, slot, len(parts), place / last, distances, words) for slot in parts]
     return found
+
+
+def is_unsplit(candidate: Candidate) -> bool:
+    """Whether a product feeds attention in several roles at once although its channels could not be told apart."""
+    roles = [role for role in candidate.forward if role.startswith("attention.")]
+    return candidate.kind == "contraction" and len(roles) > 1 and candidate.slot.rows is None
 
 
 def _is_candidate(mark: Landmark) -> bool:
@@ -99,6 +112,7 @@ def _candidate(
         forward=finder.forward(slot),
         backward=finder.backward(slot),
         crossed=_crossed(finder, slot) if inside else frozenset(),
+        lanes=_lanes(finder, slot),
         dependent=index in finder.streams.dependent if inside else None,
         position=position,
         widths=_widths(finder.graph, mark, slot, parts),
@@ -106,6 +120,14 @@ def _candidate(
         inputs=distances.inputs[index] if distances else frozenset(),
         words=frozenset(word for use in mark.uses for word in words.get(use.weight, ())),
     )
+
+
+def _lanes(finder: AnchorFinder, slot: Slot) -> frozenset[str]:
+    lanes = finder.streams.lanes
+    if slot.landmark in lanes:
+        return lanes[slot.landmark]
+    readers = _neighbours(finder.graph, slot, slot.landmark, ahead=True)
+    return frozenset[str]().union(*(lanes.get(reader.index, frozenset()) for reader in readers))
 
 
 def _gate(mark: Landmark) -> str:

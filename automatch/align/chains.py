@@ -173,13 +173,14 @@ def _left_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> li
 
 def _right_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
     start = chain.cuts[-1]
-    shape = graph.landmarks[model.stop - 1].shape
+    shapes = {graph.landmarks[i].shape for i in model if graph.last_reader(i) >= model.stop}
+    shapes.add(graph.landmarks[model.stop - 1].shape)
     windows = []
     for stop in range(start + 2, min(len(graph.landmarks), start + 2 * len(model)) + 1):
         last = graph.landmarks[stop - 1]
         if last.index in taken or last.kind in ("output", "input"):
             break
-        if last.shape == shape and _is_narrow(graph, stop, start):
+        if last.shape in shapes and _is_narrow(graph, stop, start):
             windows.append(range(start, stop))
     return windows
 

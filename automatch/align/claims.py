@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from automatch.align.roles import RolePair, reasons
 from automatch.align.slots import Rows, Slot
@@ -63,6 +64,11 @@ def _claims(graphs: tuple[UseGraph, UseGraph], pair: RolePair) -> Iterable[Claim
     mark = graphs[1].landmarks[pair.target.slot.landmark]
     partner = None if pair.source is None else graphs[0].landmarks[pair.source.slot.landmark]
     for use in mark.uses:
+        if use.view.regions and use.view.shape is not None and use.form != "table":
+            yield Claim(
+                use, 0, None, None, pair, "it is read one slice after another, and slices cannot be put together yet"
+            )
+            continue
         axis, rows = _target_rows(use, pair.target.slot, graphs[1])
         if partner is None or pair.source is None:
             yield Claim(use, axis, rows, None, pair, _refusal(mark))
@@ -73,6 +79,8 @@ def _claims(graphs: tuple[UseGraph, UseGraph], pair: RolePair) -> Iterable[Claim
 
 def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Piece | None, str]:
     found = partner.use(use.role)
+    if found is not None and not found.exact and (slot.rows is not None or not use.exact):
+        return None, ""
     if found is not None:
         return Piece(found.weight, _source_view(found, slot)), ""
     if (mark.kind, use.role) in _CONSTANTS:
@@ -87,11 +95,7 @@ def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Pie
 def _source_view(use: Use, slot: Slot) -> View:
     if slot.rows is None:
         return _without_prefix_rows(use).view
-    if not use.exact:
-        return use.view
-    axis = use.view.axes[0] if use.view.axes else 0
-    region = Region(axis, slot.rows.start, slot.rows.stop, slot.rows.groups)
-    return replace(use.view, regions=(*use.view.regions, region))
+    return replace(use.view, rows=Region(0, slot.rows.start, slot.rows.stop, slot.rows.groups))
 
 
 def _without_prefix_rows(use: Use) -> Use:
@@ -154,7 +158,7 @@ def _tiling(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim])
     if len({(r.groups, claim.axis) for r, claim in zip(rows, parts, strict=True)}) != 1:
         return None
     size = _size(graphs[1], parts[0])
-    joined = all(a.stop == b.start for a, b in zip(rows, rows[1:], strict=False))
+    joined = all(a.stop == b.start for a, b in pairwise(rows))
     complete = size is not None and rows[0].start == 0 and rows[-1].stop * rows[0].groups == size
     return parts if joined and complete else None
 

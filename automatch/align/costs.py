@@ -21,6 +21,7 @@ _FORWARD = 3.0
 _BACKWARD = 3.0
 _CROSSED = 2.0
 _DEPENDENT = 2.0
+_LANES = 2.0
 _POSITION = 1.0
 _WIDTHS = 1.0
 _ROWS = 0.3
@@ -58,6 +59,7 @@ def cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:
     total = _FORWARD * (1 - likeness(source.forward, target.forward))
     total += _BACKWARD * (1 - likeness(source.backward, target.backward))
     total += _CROSSED * (source.crossed != target.crossed)
+    total += _LANES * (source.lanes != target.lanes)
     total += _DEPENDENT * (source.dependent is not None and source.dependent != target.dependent)
     total += _POSITION * abs(source.position - target.position)
     total += _width_cost(source, target, widths) + _distance_cost(source, target)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from automatch.align.anchors import AnchorFinder
-from automatch.align.candidates import Distances, candidates, distances
+from automatch.align.candidates import Candidate, Distances, candidates, distances, is_unsplit
 from automatch.align.chain_pairs import pair_chains
 from automatch.align.chains import with_chains, with_single_blocks
 from automatch.align.claims import to_assignments
@@ -86,8 +86,8 @@ def _compare(source: LandmarkGraph, target: LandmarkGraph) -> tuple[Sides, list[
     ours, theirs = with_chains(source), with_chains(target)
     ours, theirs = with_single_blocks(ours, theirs), with_single_blocks(theirs, ours)
     names = pair_inputs(ours, theirs)
-    flows = streams(ours), streams(theirs)
     apart = distances(ours, names[0]), distances(theirs, names[1])
+    flows = streams(ours, apart[0].inputs), streams(theirs, apart[1].inputs)
     chain_pairs = pair_chains((ours, flows[0], apart[0]), (theirs, flows[1], apart[1]))
     shared = {a: f"chain {b}" for a, b in chain_pairs}
     source_names = {number: shared.get(number, f"source chain {number}") for number in range(len(ours.chains))}
@@ -189,6 +189,18 @@ def _align_outside(sides: Sides) -> list[RolePair]:
     return _align_regions(sides, regions[0], regions[1], sides.distances, _REFUSAL_OUTSIDE)
 
 
+def _comparable(
+    sides: Sides, source: list[int], target: list[int], apart: tuple[Distances | None, Distances | None]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates of two regions; where one side holds a fused product that cannot be split, none is on either side."""
+    for split in (True, False):
+        ours = candidates(sides.source, source, apart[0], sides.words[0], split)
+        theirs = candidates(sides.target, target, apart[1], sides.words[1], split)
+        if not any(is_unsplit(candidate) for candidate in (*ours, *theirs)):
+            break
+    return ours, theirs
+
+
 def _align_regions(
     sides: Sides,
     source: list[int],
@@ -196,8 +208,7 @@ def _align_regions(
     apart: tuple[Distances, Distances] | None,
     refusal: float,
 ) -> list[RolePair]:
-    ours = candidates(sides.source, source, apart[0] if apart else None, sides.words[0])
-    theirs = candidates(sides.target, target, apart[1] if apart else None, sides.words[1])
+    ours, theirs = _comparable(sides, source, target, apart or (None, None))
     matches = pair(sides.graphs, ours, theirs, sides.widths, refusal)
     paired = {match.target: match for match in matches}
     return [role_pair(ours, candidate, paired.get(place)) for place, candidate in enumerate(theirs)]

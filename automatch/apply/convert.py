@@ -42,7 +42,7 @@ def convert(checkpoint: str | os.PathLike[str], mapping: MappingLike, out: str |
         raise CheckpointError(f"{out} is the checkpoint itself; name another file")
     # Before the work, so that a name that cannot be written does not cost the conversion first.
     with replacing(out, CheckpointError) as temporary:
-        save_file(_converted(source, record), temporary, metadata={"format": "pt"})
+        _save(_converted(source, record), temporary, Path(out))
 
 
 def _converted(source: Path, record: MappingRecord) -> dict[str, Tensor]:
@@ -55,11 +55,21 @@ def _converted(source: Path, record: MappingRecord) -> dict[str, Tensor]:
                 for entry in record.entries
                 if entry.expr is not None
             }
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise CheckpointError(
             f"{source} is not a whole safetensors file ({error}); download or save it again, or load another format "
             "with torch and use mapping.apply"
         ) from error
+
+
+def _save(tensors: dict[str, Tensor], temporary: Path, out: Path) -> None:
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # safetensors reports a full disk this way, not as an OSError.
+        raise CheckpointError(f"{out} cannot be written: {error}; nothing was changed") from error
 
 
 def _refuse_what_is_no_file(source: Path) -> None:

@@ -11,7 +11,6 @@ from automatch.check.expected import (
     FORMAT,
     Filled,
     MadeOf,
-    PlainWant,
     SameAs,
     Unmapped,
     Wanted,

@@ -192,7 +192,9 @@ def _convert(checkpoint: Path, mapping: Path, output: Path) -> None:
     from automatch.apply.convert import convert as write
     from automatch.mapping import load
 
-    write(checkpoint, load(mapping), output)
+    found = load(mapping)
+    write(checkpoint, found, output)
+    print(f"wrote {output}: {found.summary().mapped:,} of {len(found):,} weights of {found.record.target.name}")
 
 
 def _layers(text: str) -> Literal["uniform", "first", "last"] | list[int]:

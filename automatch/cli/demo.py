@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import automatch
 from automatch import match
 from automatch.cli.console import show
-from automatch.cli.progress import progress
+from automatch.cli.progress import progress, without_torch_logs
 from automatch.errors import ModelError
-from automatch.report.render import heading
+from automatch.report.render import facts, heading, indented
 from automatch.report.summary import summary
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run(*, small: bool = True, full: bool = True) -> None:
 
     Raises:
         ModelError: The models are not there, because this is no checkout.
+        MappingError: The full-size pair does not come out as an expert mapped it by hand.
     """
     wan = _fixture("wan")
     if full:
@@ -40,19 +41,22 @@ def run(*, small: bool = True, full: bool = True) -> None:
 
 def _full(wan: ModuleType) -> None:
     """The published teacher and its student, without a byte of weights."""
-    with progress() as stage:
+    with progress() as stage, without_torch_logs():
         stage("building the full-size pair on the meta device")
         teacher, student = wan.teacher(), wan.student()
         inputs = {"source_inputs": wan.teacher_inputs(), "target_inputs": wan.student_inputs()}
         mapping = match(teacher, student, **inputs, progress=stage)
+    report = mapping.check(_checkout() / "fixtures" / "expected" / "wan.json")
     show(
         [
             heading("1. Wan 2.2 at full size onto WanLite, on the meta device"),
-            f"   source: {_size(teacher)}",
-            f"   target: {_size(student)}",
+            facts([("source", _size(teacher)), ("target", _size(student))]),
             *summary(mapping.record),
+            heading("Held against the mapping that an expert wrote by hand"),
+            indented(str(report)),
         ]
     )
+    report.raise_for_difference()
 
 
 def _small(wan: ModuleType) -> None:
@@ -60,7 +64,7 @@ def _small(wan: ModuleType) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    with progress() as stage:
+    with progress() as stage, without_torch_logs():
         stage("building the small pair with real weights")
         teacher, student = wan.small_teacher(), wan.small_student()
         inputs = {"source_inputs": wan.small_teacher_inputs(), "target_inputs": wan.small_student_inputs()}
@@ -77,15 +81,26 @@ def _small(wan: ModuleType) -> None:
     show(
         [
             heading("2. The same pair, small, with real weights"),
-            f"   source: {_size(teacher)}",
-            f"   target: {_size(student)}",
+            facts([("source", _size(teacher)), ("target", _size(student))]),
             *summary(mapping.record),
             heading("3. Applied, saved, loaded"),
-            f"   student.safetensors     {size:,} bytes",
-            f"   load_state_dict(strict=True)     {loaded}",
-            f"   the student's forward     {list(out.shape)}, {'finite' if out.isfinite().all() else 'NOT FINITE'}",
+            facts(
+                [
+                    ("student.safetensors", f"{size:,} bytes"),
+                    ("load_state_dict(strict=True)", str(loaded)),
+                    (
+                        "the student's forward",
+                        f"{list(out.shape)}, {'finite' if out.isfinite().all() else 'not finite'}",
+                    ),
+                ]
+            ),
         ]
     )
+
+
+def _checkout() -> Path:
+    """The folder that holds the package and, in a checkout, the models beside it."""
+    return Path(automatch.__file__).resolve().parent.parent
 
 
 def _fixture(name: str) -> ModuleType:
@@ -94,7 +109,7 @@ def _fixture(name: str) -> ModuleType:
     Raises:
         ModelError: There is no such folder beside the package.
     """
-    root = Path(automatch.__file__).resolve().parent.parent
+    root = _checkout()
     if not (root / "fixtures" / f"{name}.py").is_file():
         raise ModelError(
             f"the demo's models are not installed with the package (looked for {root / 'fixtures'}); "

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from automatch import match
 from automatch.align.policy import LayerPolicy
 from automatch.cli.console import show
-from automatch.cli.progress import progress
+from automatch.cli.progress import progress, without_torch_logs
 from automatch.cli.references import Device
 from automatch.cli.sides import make, request
 from automatch.errors import AutomatchError, InputsError
@@ -50,7 +50,7 @@ def run(
     """
     writable(output)
     sides = request("source", *source, device), request("target", *target, device)
-    with progress(quiet) as stage:
+    with progress(quiet) as stage, without_torch_logs():
         stage("building the models")
         (teacher, teacher_inputs), (student, student_inputs) = map(make, sides)
         try:

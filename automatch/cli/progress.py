@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,23 @@ def progress(quiet: bool = False) -> Iterator[Stage]:
     shown = _spinner() if sys.stderr.isatty() else _lines()
     with shown as stage:
         yield stage
+
+
+@contextmanager
+def without_torch_logs() -> Iterator[None]:
+    """Keep torch from logging, with tracebacks, every attempt to trace that failed; the error tells what matters.
+
+    Whoever sets `TORCH_LOGS` gets them all the same.
+    """
+    if os.environ.get("TORCH_LOGS"):
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _silent(_sentence: str) -> None:
@@ -51,7 +70,9 @@ def _spinner() -> Iterator[Stage]:
 
     columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     running: list[TaskID] = []
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    # Tied to today's stderr and redirecting nothing: tracing redirects stderr too, and the two would feed each other.
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bars:
 
         def finish() -> None:
             for task in running:

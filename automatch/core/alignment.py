@@ -38,6 +38,7 @@ class View:
         regions: Slices of the stored weight, applied one after the other.
         axes: The order of axes after that; empty for "as stored".
         shape: The shape that the result is read under after that; None for "as it is".
+        rows: A part of the first axis after that; None for all.
         scale: Factor between the stored and the seen value, `scale * stored + shift`.
         shift: Term between the stored and the seen value.
 
@@ -49,6 +50,7 @@ class View:
     regions: tuple[Region, ...] = ()
     axes: tuple[int, ...] = ()
     shape: Shape | None = None
+    rows: Region | None = None
     scale: float = 1.0
     shift: float = 0.0
 

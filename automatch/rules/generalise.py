@@ -81,7 +81,7 @@ def generalise(record: MappingRecord) -> RuleSet:
         source_numbers = tuple(number for leaf in leaves for number in split(leaf.key)[1])
         # Two expressions that are equal without their numbers differ in layers only; unmapped ones are all alike.
         masked = entry.expr and rename(entry.expr, lambda key: split(key)[0].text)
-        groups.setdefault((template, masked), []).append(_Member(entry, numbers, source_numbers))
+        groups.setdefault((template, masked, len(source_numbers)), []).append(_Member(entry, numbers, source_numbers))
     return RuleSet(tuple(rule for group in groups.values() for rule in _rules(group)))
 
 

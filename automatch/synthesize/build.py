@@ -83,6 +83,8 @@ def seen(expr: Expr, view: View) -> Expr:
         expr = permute(expr, view.axes)
     if view.shape is not None:
         expr = reshape(expr, view.shape)
+    if view.rows is not None:
+        expr = take(expr, view.rows)
     return affine(expr, view.scale, view.shift)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from automatch.core.graph import Graph, Rung
 from automatch.errors import InputsError, ModelError, TraceError
@@ -162,7 +163,8 @@ def _run_once(model: nn.Module, inputs: Inputs) -> None:
             copied(*given.args, **given.kwargs)
         return
     with stand_in(model, duplicate) as copied:
-        copied(*inputs.args, **inputs.kwargs)
+        args, kwargs = pytree.tree_map_only(Tensor, duplicate, (inputs.args, inputs.kwargs))
+        copied(*args, **kwargs)
 
 
 _ABOUT_TRACING = (

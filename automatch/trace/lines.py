@@ -66,7 +66,7 @@ def _innermost(frames: list[tuple[str, str]]) -> str:
 def blame(error: BaseException) -> str:
     """What stopped a rung, on one line: the exception, its first line, and the model's line that was running."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    first = _NUMBERS.sub("tensor(...)", first)  # a meta tensor's are whatever is in memory
+    first = _NUMBERS.sub("tensor(...)", first.split(" (unhinted")[0])  # a meta tensor holds whatever is in memory
     what = f"{type(error).__name__}: {first}" if first else type(error).__name__
     where = _where(error)
     return f"{what} (at {where})" if where else what

@@ -42,7 +42,7 @@ def record(model: nn.Module, inputs: Inputs, inventory: Inventory) -> Recording:
             pre_dispatch=True,
             record_stack_traces=True,
             _error_on_data_dependent_ops=False,
-        )([duplicate(tensor) for tensor in own.values()], [leaves[index].clone() for index in given])
+        )([duplicate(tensor) for tensor in own.values()], [duplicate(leaves[index]) for index in given])
     origins = [origin_of(inventory, path, tensor) for path, tensor in own.items()]
     origins += [Origin("input", paths[index]) for index in given]
     placeholders = [node.name for node in recorded.graph.nodes if node.op == "placeholder"]

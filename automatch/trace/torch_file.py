@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ def looks_like(head: bytes) -> bool:
 def shapes(path: Path) -> tuple[Weight, ...]:
     """The file's entries in the order in which they were saved; tied tensors become aliases.
 
+    A file of the old format, one stream, does not tell which of its tensors are tied unless it is loaded whole.
+
     Raises:
         CheckpointError: The file is damaged, holds more than tensors and containers, or no one state dict.
     """
-    return of_tensors(_state_dict(path, _load(path, "meta"))).weights
+    return of_tensors(_state_dict(path, _load(path, loading=False))).weights
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -36,31 +38,36 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: As for `shapes`.
     """
-    return _tensors_in(_state_dict(path, _load(path, "cpu")))
+    return _tensors_in(_state_dict(path, _load(path, loading=True)))
 
 
-def _load(path: Path, device: str) -> object:
+def _load(path: Path, *, loading: bool) -> object:
     with path.open("rb") as file:
-        mappable = file.read(len(_ZIP)) == _ZIP  # the format before torch 1.6 is one stream
+        mappable = file.read(len(_ZIP)) == _ZIP
+    # Mapped tensors stay on disk and keep their ties, which the meta device would lose.
+    device = "cpu" if mappable or loading else "meta"
     try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=mappable)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: this file holds Python objects besides tensors, and loading them could run code: "
-            f"{_reason(error)}.\nNext: load it yourself where you trust it, and save its state dict alone."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: torch.load cannot read this file: {_reason(error)}.\n"
-            "Next: fetch it again, or save the model's state dict."
-        ) from error
+        with warnings.catch_warnings():
+            # Other tools write other pickle protocols; what comes of that, the result or the exception says.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location=device, weights_only=True, mmap=mappable)
+    except Exception as error:  # a damaged stream makes the unpickler raise whatever it stumbles over
+        raise _refusal(path, error) from error
 
 
-def _reason(error: Exception) -> str:
-    """The sentence of torch's long explanation that names the thing."""
+def _refusal(path: Path, error: Exception) -> CheckpointError:
+    """The sentence of torch's long explanation that names the thing, and what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    chosen = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else type(error).__name__)
-    return chosen.rstrip(".")
+    named = next((line for line in lines if "GLOBAL" in line), None)
+    if named is not None:
+        return CheckpointError(
+            f"{path}: this file holds Python objects besides tensors, and loading them could run code: "
+            f"{named.rstrip('.')}.\nNext: load it yourself where you trust it, and save its state dict alone."
+        )
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
+    return CheckpointError(
+        f"{path}: torch.load cannot read this file: {reason}.\nNext: fetch it again, or save the model's state dict."
+    )
 
 
 def _state_dict(path: Path, content: object) -> Mapping[str, object]:

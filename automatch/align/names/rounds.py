@@ -9,7 +9,7 @@ from automatch.align.names.assign import Match, assign, inside_chains, pair_chai
 from automatch.align.names.features import Side, Table, side
 from automatch.align.names.nodes import Node, fusions, single
 from automatch.align.names.patterns import Path, Pattern
-from automatch.align.names.shapes import Widths, are_same_size
+from automatch.align.names.shapes import Widths
 from automatch.align.names.similarity import ENOUGH_SHAPE, Scores, learn_from_names, node_fit, score
 
 
@@ -48,8 +48,7 @@ def match_patterns(
     plain = [single(source), single(target)]
     if widths is None:
         sides = [side(nodes, own, flag) for nodes, own, flag in zip(plain, (source, target), ordered, strict=True)]
-        same = are_same_size([pattern.shape for pattern in source], [pattern.shape for pattern in target])
-        widths = Widths(True) if same else learn_from_names(*sides)
+        widths = learn_from_names(*sides)
     virtual = [[n for n in fusions(source, widths.same) if _fits_any(n, plain[1], widths, fused_is_source=True)]]
     virtual += [[n for n in fusions(target, widths.same) if _fits_any(n, plain[0], widths, fused_is_source=False)]]
     a = side([*plain[0], *virtual[0]], source, ordered[0])

@@ -10,8 +10,6 @@ from typing import Literal, TypeAlias
 
 from automatch.core.graph import Shape
 
-SAME_SIZE = 0.5
-"""Share of target shapes that the source has as well, from which both sides count as equally large."""
 CLEARLY = 0.3
 """How much better a matrix of another size must fit transposed than as it is stored."""
 Reading: TypeAlias = Literal["as stored", "transposed", "reshaped"]
@@ -48,10 +46,9 @@ class Fit:
     reading: Reading = "as stored"
 
 
-def are_same_size(source: Iterable[Shape], target: Sequence[Shape]) -> bool:
-    """Whether the target's shapes are, by and large, shapes of the source."""
-    known = {tuple(sorted(_squeeze(shape))) for shape in source}
-    return sum(tuple(sorted(_squeeze(shape))) in known for shape in target) >= SAME_SIZE * max(1, len(target))
+def loose(shape: Shape) -> tuple[int, ...]:
+    """What two ways of storing the same weight have in common: the sizes, without ones and order."""
+    return tuple(sorted(_squeeze(shape)))
 
 
 def learn_widths(votes: Iterable[tuple[Shape, Shape, float]]) -> Widths:

@@ -10,7 +10,7 @@ import numpy as np
 from automatch.align.names.features import Mask, Side, Table, name_tables
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path
-from automatch.align.names.shapes import Fit, Widths, learn_widths, part_sizes, shape_fit
+from automatch.align.names.shapes import Fit, Widths, learn_widths, loose, part_sizes, shape_fit
 from automatch.core.graph import Shape
 
 ENOUGH_SHAPE = 0.35
@@ -30,6 +30,11 @@ WEIGHTS = {
 """What each kind of agreement counts in a pair's similarity, their weighted mean."""
 UNUSUAL = 0.15
 """How much less alike siblings joined in no usual order are."""
+NEAREST = 16
+"""How fast the say of a pair in the change of widths falls with its distance from the nearest name."""
+SAME_SIZE = 0.55
+"""Mean of two shares from which both sides count as equally large: of target shapes that the source has as well, and of
+like names that have like shapes."""
 CONTEXT = 1.2
 """What the surroundings count, beside `WEIGHTS`."""
 ROUNDS = 6
@@ -61,23 +66,30 @@ def score(source: Side, target: Side, widths: Widths) -> Scores:
     shape = np.array([[fit.score for fit in row] for row in fits]).reshape(len(source.nodes), len(target.nodes))
     equal = np.asarray(names["tail"] >= 1.0)
     allowed = _possible(source, target, names) & ((shape >= ENOUGH_SHAPE) | (equal & _same_rank(source, target)))
-    total = sum(WEIGHTS[name] * table for name, table in (names | {"shape": shape}).items()) / sum(WEIGHTS.values())
+    total = _mean(names | {"shape": shape})
     odd = np.add.outer(*[np.array([UNUSUAL * (not node.usual) for node in each.nodes]) for each in (source, target)])
     return Scores(np.clip(total - odd, 0.0, 1.0), fits, np.asarray(allowed), equal, widths)
 
 
 def learn_from_names(source: Side, target: Side) -> Widths:
-    """The change of widths, from weights whose names are each other's nearest."""
+    """The change of widths, from weights whose names are each other's nearest.
+
+    Both sides count as equally large where shapes recur on the other side, and mostly under like names.
+    """
     names = name_tables(source, target)
-    likeness = np.where(
-        _possible(source, target, names) & _same_rank(source, target), names["tail"] + names["leaf"] + names["path"], 0.0
-    )
+    possible = _possible(source, target, names) & _same_rank(source, target)
+    likeness = np.where(possible, _mean(names), 0.0)
     best = np.maximum(likeness.max(1, keepdims=True, initial=1e-9), likeness.max(0, keepdims=True, initial=1e-9))
-    votes = (likeness / best) ** 12 * likeness
-    return learn_widths(
-        (source.nodes[row].shape, target.nodes[column].shape, float(votes[row, column]))
-        for row, column in zip(*np.nonzero(votes > 1e-3), strict=True)
-    )
+    likely = (likeness / best) ** NEAREST * likeness
+    shapes = [[loose(node.shape) for node in side.nodes] for side in (source, target)]
+    votes = [
+        (source.nodes[row].shape, target.nodes[column].shape, float(likely[row, column]))
+        for row, column in zip(*np.nonzero(likely > 1e-3), strict=True)
+        if shapes[0][row]
+    ]
+    recurring = sum(shape in set(shapes[0]) for shape in shapes[1]) / max(1, len(shapes[1]))
+    alike = sum(vote for old, new, vote in votes if loose(old) == loose(new)) / max(1e-9, sum(vote for *_, vote in votes))
+    return Widths(True) if recurring + alike >= 2 * SAME_SIZE else learn_widths(votes)
 
 
 def in_context(alone: Table, allowed: Mask, source: Side, target: Side) -> tuple[Table, Table]:
@@ -118,6 +130,11 @@ def source_sizes(source: Node, target: Node, widths: Widths) -> tuple[int, ...]:
 def target_sizes(source: Node, target: Node, widths: Widths) -> tuple[int, ...]:
     """How many rows of a fused target belong to each part of a virtual source."""
     return part_sizes(source.lengths, target.shape[0], widths)
+
+
+def _mean(tables: dict[str, Table]) -> Table:
+    weights = [WEIGHTS[name] for name in tables]
+    return np.asarray(sum(weight * table for weight, table in zip(weights, tables.values(), strict=True)) / sum(weights))
 
 
 def _paired_parts(source: Node, target: Node, widths: Widths) -> list[tuple[Shape, Shape]]:
