@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from automatch.apply.convert import convert
     from automatch.errors import AutomatchError
     from automatch.mapping import Mapping, load
-    from automatch.match import match
+    from automatch.matching import match
 
 __version__ = "0.1.0"
 __all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "match"]
@@ -26,7 +26,7 @@ _HOMES = {
     "Mapping": "automatch.mapping",
     "convert": "automatch.apply.convert",
     "load": "automatch.mapping",
-    "match": "automatch.match",
+    "match": "automatch.matching",
 }
 
 

@@ -16,17 +16,23 @@ from automatch.align.use_graph import Chain, UseGraph
 from automatch.core.landmarks import Landmark, LandmarkGraph
 
 _TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "embedding")
-_ALIKE = 0.8
+ALIKE = (0.8, 0.7)
+"""How like the others a first or last block must be; which of the two serves better depends on the other side."""
 _SIMILAR = 0.6
 
 
-def with_chains(lowered: LandmarkGraph) -> UseGraph:
-    """The use graph of a lowered model, with its chains."""
+def with_chains(lowered: LandmarkGraph, alike: float = ALIKE[0]) -> UseGraph:
+    """The use graph of a lowered model, with its chains.
+
+    Args:
+        lowered: The landmarks.
+        alike: How similar a first or last block must be to the others to count as one of them.
+    """
     graph = UseGraph(lowered)
     weighty = [landmark.index for landmark in graph.landmarks if _is_weighty(landmark)]
     chains = sorted(_chains(graph, weighty, 0, len(weighty)), key=lambda chain: chain.cuts)
     for number in range(len(chains)):
-        chains[number] = _extended(graph, chains[number], chains)
+        chains[number] = _extended(graph, chains[number], chains, alike)
     return replace(graph, chains=tuple(chains))
 
 
@@ -145,15 +151,15 @@ def _reads(graph: UseGraph, block: range, before: range) -> bool:
 # Irregular blocks
 
 
-def _extended(graph: UseGraph, chain: Chain, chains: list[Chain]) -> Chain:
+def _extended(graph: UseGraph, chain: Chain, chains: list[Chain], alike: float) -> Chain:
     """A chain with a first and a last block that are like the others but not equal, where there are such."""
     taken = {index for other in chains if other is not chain for index in range(other.cuts[0], other.cuts[-1])}
     model = chain.block(chain.sample)
-    left = _best_window(graph, _left_of(graph, chain, model, taken), model, _ALIKE)
+    left = _best_window(graph, _left_of(graph, chain, model, taken), model, alike)
     if left is not None:
         numbers = frozenset({0, *(number + 1 for number in chain.irregular)})
         chain = Chain((left.start, *chain.cuts), numbers)
-    right = _best_window(graph, _right_of(graph, chain, model, taken), model, _ALIKE)
+    right = _best_window(graph, _right_of(graph, chain, model, taken), model, alike)
     if right is not None:
         chain = Chain((*chain.cuts, right.stop), chain.irregular | {chain.depth})
     return chain
@@ -235,7 +241,7 @@ def with_single_blocks(graph: UseGraph, other: UseGraph) -> UseGraph:
         if window[0] <= _SIMILAR:
             break
         chain = Chain((window[1].start, window[1].stop))
-        chain = _extended(graph, chain, [*graph.chains, chain])
+        chain = _extended(graph, chain, [*graph.chains, chain], ALIKE[0])
         graph = UseGraph(graph.lowered, tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
     return graph
 

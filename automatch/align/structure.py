@@ -8,13 +8,14 @@ follow their landmarks by role.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from automatch.align.anchors import AnchorFinder
 from automatch.align.candidates import Candidate, Distances, candidates, distances, is_unsplit
 from automatch.align.chain_pairs import pair_chains
-from automatch.align.chains import with_chains, with_single_blocks
+from automatch.align.chains import ALIKE, with_chains, with_single_blocks
 from automatch.align.claims import to_assignments
 from automatch.align.companions import companions
 from automatch.align.costs import WidthMap, pair
@@ -69,6 +70,22 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
     Raises:
         PolicyError: An explicit list of layers does not fit.
     """
+    readings = []
+    for alike in ALIKE:
+        graphs = with_chains(source, alike), with_chains(target, alike)
+        chains = [graph.chains for graph in graphs]
+        if all(chains != other for other, _ in readings):
+            readings.append((chains, _align(*graphs, layers)))
+    return min((alignment for _, alignment in readings), key=_doubt)
+
+
+def _doubt(alignment: Alignment) -> tuple[int, int, float]:
+    """How much an alignment leaves open: weights unmapped, weights guessed, total cost."""
+    statuses = Counter(assignment.status for assignment in alignment.assignments)
+    return statuses["unmapped"], statuses["guessed"], sum(a.evidence.cost or 0.0 for a in alignment.assignments)
+
+
+def _align(source: UseGraph, target: UseGraph, layers: LayerPolicy) -> Alignment:
     sides, chain_pairs = _compare(source, target)
     found: list[RolePair] = []
     pairings = []
@@ -78,13 +95,12 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
         found += pairs
     found += _align_outside(sides)
     assignments = to_assignments(sides.graphs, found)
-    assignments += companions(source.graph, target.graph, assignments)
+    assignments += companions(source.lowered.graph, target.lowered.graph, assignments)
     return Alignment(assignments, tuple(pairings), remarks(*sides.graphs))
 
 
-def _compare(source: LandmarkGraph, target: LandmarkGraph) -> tuple[Sides, list[tuple[int, int]]]:
-    ours, theirs = with_chains(source), with_chains(target)
-    ours, theirs = with_single_blocks(ours, theirs), with_single_blocks(theirs, ours)
+def _compare(source: UseGraph, target: UseGraph) -> tuple[Sides, list[tuple[int, int]]]:
+    ours, theirs = with_single_blocks(source, target), with_single_blocks(target, source)
     names = pair_inputs(ours, theirs)
     apart = distances(ours, names[0]), distances(theirs, names[1])
     flows = streams(ours, apart[0].inputs), streams(theirs, apart[1].inputs)
@@ -96,7 +112,7 @@ def _compare(source: LandmarkGraph, target: LandmarkGraph) -> tuple[Sides, list[
     for width, other in paired_widths(ours, theirs, names):
         widths.note(width, other)
     finders = AnchorFinder(ours, flows[0], source_names), AnchorFinder(theirs, flows[1], target_names)
-    return Sides(*finders, apart, (_words(source.graph), _words(target.graph)), widths), chain_pairs
+    return Sides(*finders, apart, (_words(source.lowered.graph), _words(target.lowered.graph)), widths), chain_pairs
 
 
 def _words(graph: Graph) -> dict[str, frozenset[str]]:

@@ -18,6 +18,7 @@ class Builder:
         values: What each node is, by node index.
         landmarks: In execution order.
         unknown: Operators that no rule understands.
+        shapes: Shapes of the stored weights.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -26,6 +27,7 @@ class Builder:
         self.values: list[Value] = []
         self.landmarks: list[Landmark] = []
         self.unknown: set[str] = set()
+        self.shapes = {weight.name: weight.shape for weight in graph.weights}
         self._learned: dict[Value, Data] = {}
 
     def value(self, arg: object) -> Value | None:

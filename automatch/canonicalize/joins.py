@@ -47,7 +47,7 @@ def _landmark(builder: Builder, node: Node, kind: Kind, reads: list[Value]) -> D
     uses: tuple[Use, ...] = ()
     for place, value in enumerate(reads):
         role = "x" if kind != "concat" else str(place)
-        if _is_table(value) or (kind == "concat" and isinstance(value, Stored | Blend)):
+        if _is_table(builder, value) or (kind == "concat" and isinstance(value, Stored | Blend)):
             value = builder.as_data(value, node) or value
         if isinstance(value, Data) and (role, value) not in ins:
             ins.append((role, value))
@@ -57,9 +57,12 @@ def _landmark(builder: Builder, node: Node, kind: Kind, reads: list[Value]) -> D
     return builder.add(kind, node, tuple(ins), uses)
 
 
-def _is_table(value: Value) -> bool:
+def _is_table(builder: Builder, value: Value) -> bool:
     """Whether a weight has rows of its own (positions, class tokens) rather than one entry per channel."""
-    return isinstance(value, Stored) and (value.looked_up or sum(size != 1 for size in value.shape) > 1)
+    if not isinstance(value, Stored):
+        return False
+    whole = builder.shapes[value.weight] if not value.view.regions else value.shape
+    return value.looked_up or sum(size != 1 for size in whole) > 1
 
 
 def _absorbed(builder: Builder, kind: Kind, data: Data, value: Stored | Blend) -> bool:

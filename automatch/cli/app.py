@@ -194,7 +194,8 @@ def _convert(checkpoint: Path, mapping: Path, output: Path) -> None:
 
     found = load(mapping)
     write(checkpoint, found, output)
-    print(f"wrote {output}: {found.summary().mapped:,} of {len(found):,} weights of {found.record.target.name}")
+    target = found.record.target.name or "the target"
+    print(f"wrote {output}: {found.summary().mapped:,} of {len(found):,} weights of {target}")
 
 
 def _layers(text: str) -> Literal["uniform", "first", "last"] | list[int]:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from torch._logging._internal import DTRACE_ENV_VAR
 from automatch.trace.export import of_export
 from automatch.trace.inputs import Inputs
 from automatch.trace.isolate import stand_in
-from automatch.trace.recording import Recording
+from automatch.trace.recording import ONE_PATH, Recording
 from automatch.trace.weights import Inventory
 
 
@@ -22,7 +23,7 @@ def record(model: nn.Module, inputs: Inputs, inventory: Inventory) -> Recording:
     """Export a model whose control flow depends on data, along the branches that these inputs take."""
     with _no_report_left_behind(), stand_in(model) as copied:
         program = torch.export.draft_export(copied, inputs.args, inputs.kwargs, strict=False)
-    return of_export(program, model, inputs, inventory)
+    return replace(of_export(program, model, inputs, inventory), notes=(ONE_PATH,))
 
 
 @contextmanager

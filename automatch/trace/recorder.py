@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from automatch.trace.inputs import Inputs, leaf_paths
 from automatch.trace.isolate import duplicate, stand_in
-from automatch.trace.recording import Origin, Recording
+from automatch.trace.recording import ONE_PATH, Origin, Recording
 from automatch.trace.weights import Inventory, origin_of
 
 
@@ -46,7 +46,7 @@ def record(model: nn.Module, inputs: Inputs, inventory: Inventory) -> Recording:
     origins = [origin_of(inventory, path, tensor) for path, tensor in own.items()]
     origins += [Origin("input", paths[index]) for index in given]
     placeholders = [node.name for node in recorded.graph.nodes if node.op == "placeholder"]
-    return Recording(recorded, dict(zip(placeholders, origins, strict=True)))
+    return Recording(recorded, dict(zip(placeholders, origins, strict=True)), notes=(ONE_PATH,))
 
 
 @contextmanager

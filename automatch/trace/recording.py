@@ -40,6 +40,9 @@ class Recording:
     notes: tuple[str, ...] = ()
 
 
+ONE_PATH = "recorded along the branches that these inputs take: what they do not reach is not in the graph"
+
+
 def shared_modules(model: nn.Module) -> dict[str, str]:
     """Further paths of modules that a model holds more than once, with the path that `named_modules` gives each.
 

@@ -63,7 +63,9 @@ def _is_ordered(weights: Sequence[Weight]) -> bool:
 def _left_over(found: Round, patterns: Sequence[Pattern], source: bool) -> list[Weight]:
     """Weights of the patterns that were not matched and do not lie in paired blocks."""
     side = found.source if source else found.target
-    used = {part.path for match in found.matches for part in side.nodes[match.source if source else match.target].patterns}
+    used = {
+        part.path for match in found.matches for part in side.nodes[match.source if source else match.target].patterns
+    }
     paired = set(found.chains.values() if source else found.chains)
     return [
         weight

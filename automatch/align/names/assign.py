@@ -13,9 +13,6 @@ from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path
 from automatch.align.names.similarity import Scores, in_context
 
-FLOOR = 0.45
-"""The similarity below which a target weight rather stays without a source."""
-
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -26,7 +23,8 @@ class Match:
         target: Column of the target node.
         score: Their similarity with their surroundings, 0 to 1.
         alone: Their similarity by themselves.
-        margin: How much worse by themselves the next best arrangement without this pair is, others moved if need be.
+        margin: How much worse by themselves the next best arrangement without this pair is, others moved if need be;
+            negative where surroundings decided against it.
     """
 
     source: int
@@ -59,7 +57,7 @@ def assign(source: Side, target: Side, scores: Scores) -> tuple[tuple[Match, ...
     """The best matches in which every pattern is used at most once, and the scores in context."""
     _, pairs = _solve(source, target, scores, scores.allowed)
     context, pairs = _solve(source, target, scores, scores.allowed & _followers(pairs, source, target))
-    margins = _margins(pairs, np.where(scores.allowed, scores.alone, FLOOR), source.nodes, target.nodes)
+    margins = _margins(pairs, np.where(scores.allowed, scores.alone, scores.floor), source.nodes, target.nodes)
     matches = tuple(
         Match(row, column, float(context[row, column]), float(scores.alone[row, column]), margin)
         for (row, column), margin in zip(pairs, margins, strict=True)
@@ -67,13 +65,11 @@ def assign(source: Side, target: Side, scores: Scores) -> tuple[tuple[Match, ...
     return matches, context
 
 
-def _solve(
-    source: Side, target: Side, scores: Scores, allowed: Mask
-) -> tuple[Table, list[tuple[int, int]]]:
+def _solve(source: Side, target: Side, scores: Scores, allowed: Mask) -> tuple[Table, list[tuple[int, int]]]:
     """Scores in context, and the pairs with the largest sum of them above the floor."""
     context, _ = in_context(scores.alone, allowed, source, target)
     weight = np.add.outer(*[np.array([len(node.patterns) for node in each.nodes]) for each in (source, target)]) / 2
-    gain = np.where(allowed, (context - FLOOR) * weight, 0.0).clip(0.0)
+    gain = np.where(allowed, (context - scores.floor) * weight, 0.0).clip(0.0)
     pairs = _best_pairs(gain)
     while losers := _conflicts(pairs, gain, source.nodes, target.nodes):
         for row, column in losers:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from automatch.align.names.assign import FLOOR
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.rounds import Round
@@ -18,9 +17,7 @@ NEUTRAL = {"weight": 1.0, "bias": 0.0}
 """What a vector does nothing with: a norm's scale, and any bias."""
 
 
-def constants(
-    found: Round, target: Sequence[Pattern], done: Mapping[str, Assignment]
-) -> Iterator[Assignment]:
+def constants(found: Round, target: Sequence[Pattern], done: Mapping[str, Assignment]) -> Iterator[Assignment]:
     """Scales and biases that the source's module lacks, where the module itself was matched."""
     partners: dict[Path, list[Node]] = {}
     for match in found.matches:
@@ -59,13 +56,15 @@ def _why(found: Round, column: int) -> str:
     row = max(singles, key=lambda at: (found.scores.alone[at, column], -at))
     node, other = found.source.nodes[row], found.target.nodes[column]
     closest = f"no source weight fits; the closest by name is {'.'.join(node.path)}"
-    users = [found.target.nodes[match.target] for match in found.matches if _shares(found.source.nodes[match.source], node)]
+    users = [
+        found.target.nodes[match.target] for match in found.matches if _shares(found.source.nodes[match.source], node)
+    ]
     if users:
         return f"{closest}, which goes to {'.'.join(users[0].path)}"
     if not found.scores.allowed[row, column]:
         return f"{closest}, but {list(node.shape)} cannot fill {list(other.shape)} there"
     best = float(np.max(found.context[found.scores.allowed[:, column], column]))
-    return f"{closest}, which is too unlike: {best:.2f} of 1, below {FLOOR}"
+    return f"{closest}, which is too unlike: {best:.2f} of 1, below {found.scores.floor}"
 
 
 def _shares(a: Node, b: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from automatch.align.names.assign import Match
 from automatch.align.names.layers import Layers
@@ -114,13 +115,15 @@ def _evidence(found: Round, pair: _Pair, old: Index, layer: int | None) -> Evide
         rivals.append(Rival(tuple(own), pair.verdict.doubt))
     for row, gap in pair.verdict.rows:
         names = [dict(part.members).get(old) for part in found.source.nodes[row].patterns]
-        told = f"by itself {gap:.2f} less alike" if gap > 0 else f"by itself {-gap:.2f} more alike, its surroundings less"
+        told = (
+            f"by itself {gap:.2f} less alike" if gap > 0 else f"by itself {-gap:.2f} more alike, its surroundings less"
+        )
         rivals.append(Rival(tuple(name.name for name in names if name is not None), told))
     return Evidence(
         "names",
         pair.verdict.reasons,
         cost=round(1.0 - pair.match.score, 4),
-        margin=round(pair.match.margin, 4),
+        margin=round(pair.match.margin, 4) if isfinite(pair.match.margin) else None,
         rivals=tuple(rival for rival in rivals if rival.sources),
         source_layer=layer,
     )

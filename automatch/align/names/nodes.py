@@ -65,7 +65,8 @@ def leaf_words(module: Path) -> tuple[str, ...]:
 def single(patterns: Sequence[Pattern]) -> tuple[Node, ...]:
     """Every pattern as a node of its own."""
     return tuple(
-        Node((pattern,), pattern.path, pattern.module, pattern.kind, (pattern.shape or (1,))[:1]) for pattern in patterns
+        Node((pattern,), pattern.path, pattern.module, pattern.kind, (pattern.shape or (1,))[:1])
+        for pattern in patterns
     )
 
 

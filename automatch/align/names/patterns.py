@@ -70,7 +70,9 @@ def collapse(weights: Sequence[Weight], skip: int = 0, chains: bool = True) -> t
         ['net.{}.a.weight', 'net.head.weight']
     """
     split = [tuple(weight.name.split(".")) for weight in weights]
-    entries: list[_Entry] = [((), path[skip:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))]
+    entries: list[_Entry] = [
+        ((), path[skip:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))
+    ]
     return tuple(sorted(_walk((), entries, chains), key=lambda pattern: pattern.position))
 
 
@@ -134,4 +136,3 @@ def _pattern(path: Path, entries: list[_Entry]) -> Pattern:
     members = tuple((index, weight) for index, _, weight, _ in entries)
     shape = Counter(weight.shape for _, weight in members).most_common(1)[0][0]
     return Pattern(path, module, kind, members, shape, min(at for *_, at in entries))
-

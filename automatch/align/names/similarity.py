@@ -58,6 +58,11 @@ class Scores:
     equal: Mask
     widths: Widths
 
+    @property
+    def floor(self) -> float:
+        """The similarity below which a target weight rather stays without a source; higher where sizes prove less."""
+        return 0.42 if self.widths.same else 0.5
+
 
 def score(source: Side, target: Side, widths: Widths) -> Scores:
     """All agreement that pairs have by themselves."""
@@ -88,7 +93,9 @@ def learn_from_names(source: Side, target: Side) -> Widths:
         if shapes[0][row]
     ]
     recurring = sum(shape in set(shapes[0]) for shape in shapes[1]) / max(1, len(shapes[1]))
-    alike = sum(vote for old, new, vote in votes if loose(old) == loose(new)) / max(1e-9, sum(vote for *_, vote in votes))
+    alike = sum(vote for old, new, vote in votes if loose(old) == loose(new)) / max(
+        1e-9, sum(vote for *_, vote in votes)
+    )
     return Widths(True) if recurring + alike >= 2 * SAME_SIZE else learn_widths(votes)
 
 
@@ -134,7 +141,9 @@ def target_sizes(source: Node, target: Node, widths: Widths) -> tuple[int, ...]:
 
 def _mean(tables: dict[str, Table]) -> Table:
     weights = [WEIGHTS[name] for name in tables]
-    return np.asarray(sum(weight * table for weight, table in zip(weights, tables.values(), strict=True)) / sum(weights))
+    return np.asarray(
+        sum(weight * table for weight, table in zip(weights, tables.values(), strict=True)) / sum(weights)
+    )
 
 
 def _paired_parts(source: Node, target: Node, widths: Widths) -> list[tuple[Shape, Shape]]:

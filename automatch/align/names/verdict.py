@@ -40,28 +40,52 @@ class Verdict:
 
 def judge(found: Round, match: Match) -> Verdict:
     """Say how sure a match is, and why."""
-    source, target = found.source.nodes[match.source], found.target.nodes[match.target]
     reading, doubt = _reading(found, match)
-    equal = bool(found.scores.equal[match.source, match.target])
-    fit = found.scores.fits[match.source][match.target].score
-    clear = match.alone >= LIKELY and match.margin >= CLEAR
-    fits = fit >= FITTING
-    sure = not doubt and ((equal and fits) or (clear and not equal))
-    reasons = [_name_reason(equal, match, source)]
-    if equal and not fits:
-        reasons.append(f"but its shape {list(source.shape)} fits {list(target.shape)} badly, going by the other widths")
-    if not equal and not clear:
-        reasons.append(f"the next best arrangement is only {match.margin:.2f} worse" if match.margin < CLEAR else
-                       f"a similarity below {LIKELY} is no more than a guess")
-    rows = () if sure else _rival_rows(found, match)
-    return Verdict("structural" if sure else "guessed", (*reasons, *([doubt] if doubt else [])), reading, rows, doubt)
+    against = _against(found, match)
+    leader = _leader(found, match)
+    if not against and leader is not None and _against(found, leader):
+        against = (f"it goes with {'.'.join(found.target.nodes[leader.target].path)}, which is a guess",)
+    reasons = (_name_reason(found, match), *against, *([doubt] if doubt else []))
+    sure = len(reasons) == 1
+    return Verdict(
+        "structural" if sure else "guessed", reasons, reading, () if sure else _rival_rows(found, match), doubt
+    )
 
 
-def _name_reason(equal: bool, match: Match, source: Node) -> str:
-    if equal:
+def _name_reason(found: Round, match: Match) -> str:
+    if found.scores.equal[match.source, match.target]:
         return "the name is equal"
+    source = found.source.nodes[match.source]
     parts = f"joined siblings {source.module[-1]}, " if source.fused else ""
     return f"{parts}the most alike by name, numbers, shape and surroundings: {match.score:.2f} of 1"
+
+
+def _against(found: Round, match: Match) -> tuple[str, ...]:
+    """What speaks against the choice of the source; nothing where it is sure."""
+    if found.scores.equal[match.source, match.target]:
+        if found.scores.fits[match.source][match.target].score >= FITTING:
+            return ()
+        shapes = (
+            list(each.nodes[at].shape) for each, at in ((found.source, match.source), (found.target, match.target))
+        )
+        return ("its shape {} fits {} badly, going by the widths of other weights".format(*shapes),)
+    if match.margin < 0:
+        return (f"by itself another arrangement is {-match.margin:.2f} better; surroundings decided",)
+    if match.margin < CLEAR:
+        return (f"the next best arrangement is only {match.margin:.2f} worse",)
+    return () if match.alone >= LIKELY else (f"by itself a similarity of {match.alone:.2f}, below {LIKELY}",)
+
+
+def _leader(found: Round, match: Match) -> Match | None:
+    """The match of the weight of the same module, which a bias or a buffer goes with."""
+    target = found.target.nodes[match.target]
+    if target.kind == "weight":
+        return None
+    for other in found.matches:
+        node = found.target.nodes[other.target]
+        if node.kind == "weight" and node.module == target.module:
+            return other
+    return None
 
 
 def _rival_rows(found: Round, match: Match) -> tuple[tuple[int, float], ...]:
