@@ -44,16 +44,18 @@ def _symbol(graph: UseGraph, index: int) -> Hashable:
     landmark = graph.landmarks[index]
     shapes = {weight.name: weight.shape for weight in graph.lowered.graph.weights}
     uses = tuple(sorted((use.role, shapes.get(use.weight, ()), use.view.regions) for use in landmark.uses))
-    fed = (
-        frozenset(
-            f"{reader.kind}.{edge.role}"
-            for reader, edge in graph.readers(index)
-            if reader.kind in ("attention", "activation", "norm")
-        )
-        if landmark.kind == "contraction"
-        else frozenset()
-    )
-    return (landmark.kind, fed, uses)
+    return (landmark.kind, landmark.shape, _fed(graph, landmark), uses)
+
+
+def _fed(graph: UseGraph, landmark: Landmark) -> frozenset[str]:
+    """What tells apart landmarks of one kind and shape within a block: what they feed."""
+    readers = graph.readers(landmark.index)
+    if landmark.kind == "norm" and all(reader.kind == "add" for reader, _ in readers):
+        return frozenset({"add alone"})  # the last norm of a residual branch
+    if landmark.kind not in ("contraction", "norm"):
+        return frozenset()
+    telling = ("attention", "activation", "norm") if landmark.kind == "contraction" else ("activation",)
+    return frozenset(f"{reader.kind}.{edge.role}" for reader, edge in readers if reader.kind in telling)
 
 
 def _chains(graph: UseGraph, weighty: list[int], low: int, high: int) -> list[Chain]:
@@ -76,21 +78,29 @@ def _symbols(graph: UseGraph, indices: list[int]) -> list[Hashable]:
 def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, int, int]:
     """Choose the phase and the boundary between blocks; give the chain and the stretch of `weighty` that it covers.
 
-    The best phase makes most blocks alike inside; among equals, the fewest values cross between blocks.
+    The best phase lets the fewest values cross between blocks; among equals, it makes most blocks alike inside; then
+    first and last blocks that are nearly so count.
     """
     end = next((mark.index for mark in graph.landmarks if mark.kind == "output"), len(graph.landmarks))
     place = [*weighty, end]
     middle = max(1, repeat.times // 2)
     options = []
-    for phase in range(repeat.slack + 1):
+    for phase in range(min(repeat.slack, repeat.period) + 1):
         at = repeat.start + phase + middle * repeat.period
         low, high = place[at - 1], place[at] if at < len(place) else end
         crossing, before = min((_crossing(graph, q), high - q) for q in range(high, low, -1))
-        chain = _chain(place, repeat, phase, before, end)
-        options.append((-_alike_blocks(graph, chain), crossing, phase, chain))
-    _, _, phase, chain = min(options, key=lambda option: option[:3])
+        options.append((crossing, phase, _chain(place, repeat, phase, before, end)))
+    least = min(crossing for crossing, _, _ in options)
+    tied = [(phase, chain) for crossing, phase, chain in options if crossing == least]
+    phase, chain = max(tied, key=lambda option: (_depth(graph, option[1]), -option[0]))
     first = repeat.start + phase
     return chain, first, first + repeat.times * repeat.period
+
+
+def _depth(graph: UseGraph, chain: Chain) -> tuple[int, int]:
+    """How many blocks of a chain are wired like most of them, and how many nearly alike neighbours it has."""
+    inner = _without_unlike_ends(graph, chain)
+    return _alike_blocks(graph, inner), _extended(graph, inner, [], ALIKE[0]).depth - inner.depth
 
 
 def _chain(place: list[int], repeat: Repeat, phase: int, before: int, end: int) -> Chain:
@@ -167,12 +177,14 @@ def _extended(graph: UseGraph, chain: Chain, chains: list[Chain], alike: float) 
 
 def _left_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
     stop = chain.cuts[0]
-    shape = graph.landmarks[model.stop - 1].shape
+    last = graph.landmarks[model.stop - 1]
+    if stop == 0 or (graph.landmarks[stop - 1].shape, graph.landmarks[stop - 1].kind) != (last.shape, last.kind):
+        return []
     windows = []
     for start in range(stop - 2, max(-1, stop - 2 * len(model)), -1):
         if start in taken or graph.landmarks[start].kind == "input":
             break
-        if graph.landmarks[stop - 1].shape == shape and _is_narrow(graph, start, stop):
+        if _is_narrow(graph, start, stop):
             windows.append(range(start, stop))
     return windows
 
@@ -224,24 +236,36 @@ def similarity(first: list[str], second: list[str]) -> float:
     return 2 * row[-1] / (len(first) + len(second))
 
 
-# Chains that occur only once on this side
+# Blocks that occur only once on this side
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    kinds: list[str]
+    kinds: tuple[str, ...]
     length: int
 
 
-def with_single_blocks(graph: UseGraph, other: UseGraph) -> UseGraph:
-    """Add chains of one block (and its like neighbours) where the other side repeats such a block and this does not."""
-    models = [_Model(_kinds(other, c.block(c.sample)), len(c.block(c.sample))) for c in other.chains]
-    while len(graph.chains) < len(other.chains):
-        window = max((_single(graph, model) for model in models), key=lambda pair: pair[0], default=(0.0, range(0)))
-        if window[0] <= _SIMILAR:
+def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool) -> UseGraph:
+    """Add chains of one block, with its like neighbours, where such a block repeats elsewhere.
+
+    Args:
+        graph: The side to add to.
+        other: The other side, whose repeated blocks serve as models.
+        thorough: Whether this side's own repeated blocks serve as models too, and however many such blocks there are
+            (a residual network's short stages); else no more are added than the other side has chains.
+    """
+    sides = (graph, other) if thorough else (other,)
+    models = {
+        _Model(tuple(_kinds(side, chain.block(chain.sample))), len(chain.block(chain.sample)))
+        for side in sides
+        for chain in side.chains
+    }
+    while thorough or len(graph.chains) < len(other.chains):
+        windows = [_single(graph, model) for model in sorted(models, key=lambda model: (-model.length, model.kinds))]
+        score, window = max(windows, key=lambda pair: pair[0], default=(0.0, range(0)))
+        if score <= _SIMILAR:
             break
-        chain = Chain((window[1].start, window[1].stop))
-        chain = _extended(graph, chain, [*graph.chains, chain], ALIKE[0])
+        chain = _extended(graph, Chain((window.start, window.stop)), list(graph.chains), ALIKE[0])
         graph = UseGraph(graph.lowered, tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
     return graph
 
@@ -256,7 +280,7 @@ def _single(graph: UseGraph, model: _Model) -> tuple[float, range]:
             if not model.length // 3 <= stop - start <= 2 * model.length:
                 continue
             window = range(start, stop)
-            score = similarity(_kinds(graph, window), model.kinds) if outside.issuperset(window) else 0.0
+            score = similarity(_kinds(graph, window), list(model.kinds)) if outside.issuperset(window) else 0.0
             best = max(best, (score, window), key=lambda pair: pair[0])
     return best
 

@@ -16,10 +16,12 @@ from automatch.align.roles import RolePair, reasons
 from automatch.align.slots import Rows, Slot
 from automatch.align.use_graph import UseGraph
 from automatch.core.alignment import Assignment, Piece, Region, View
+from automatch.core.graph import Shape
 from automatch.core.landmarks import Landmark, Use
 from automatch.core.mapping import Evidence, Rival, Status
 
 _SURE = 0.2
+_UNFOLLOWED = "it passes through operators that were not followed before it is used; taken as stored"
 _CONSTANTS = {
     ("norm", "weight"): (1.0, "the source's norm has no scale: ones keep it so"),
     ("norm", "bias"): (0.0, "the source's norm has no shift: zeros keep it so"),
@@ -79,8 +81,8 @@ def _claims(graphs: tuple[UseGraph, UseGraph], pair: RolePair) -> Iterable[Claim
 
 def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Piece | None, str]:
     found = partner.use(use.role)
-    if found is not None and not found.exact and (slot.rows is not None or not use.exact):
-        return None, ""
+    if found is not None and not (found.exact and use.exact):
+        return Piece(found.weight), _UNFOLLOWED
     if found is not None:
         return Piece(found.weight, _source_view(found, slot)), ""
     if (mark.kind, use.role) in _CONSTANTS:
@@ -131,21 +133,41 @@ def _title(mark: Landmark) -> str:
 
 
 def _assignment(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim]) -> Assignment:
+    unfollowed = [claim for claim in claims if claim.reason == _UNFOLLOWED]
+    if unfollowed:
+        return _as_stored(graphs, weight, claims, unfollowed)
     whole = [claim for claim in claims if claim.rows is None]
     mapped = [claim for claim in whole if claim.piece is not None]
     if mapped:
-        best = min(mapped, key=lambda claim: claim.pair.cost or 0.0)
-        return _of_parts(graphs, weight, [best], _size(graphs[1], best))
+        return _of_parts(graphs, weight, [min(mapped, key=lambda claim: claim.pair.cost or 0.0)])
     if whole:
-        return _unmapped(graphs, weight, whole[0])
+        return _unmapped(weight, whole[0], whole[0].why_not)
     parts = _tiling(graphs, weight, claims)
     if parts is None:
-        lost = replace(claims[0], why_not="its parts are used in a way that does not add up to the whole weight")
-        return _unmapped(graphs, weight, lost)
+        return _unmapped(weight, claims[0], "its parts are used in a way that does not add up to the whole weight")
     absent = [claim for claim in parts if claim.piece is None]
     if absent:
-        return _unmapped(graphs, weight, absent[0])
-    return _of_parts(graphs, weight, parts, None)
+        return _unmapped(weight, absent[0], absent[0].why_not)
+    return _of_parts(graphs, weight, parts)
+
+
+def _as_stored(
+    graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim], unfollowed: list[Claim]
+) -> Assignment:
+    """A weight whose way to its operator was not followed: all of one source weight as it is stored, as a guess."""
+    sources = {claim.piece.source if claim.piece else None for claim in claims}
+    ranks = [len(_shape(graph, name)) for graph, name in zip(graphs, (_source(unfollowed[0]), weight), strict=True)]
+    if len(sources) != 1 or ranks[0] != ranks[1]:
+        return _unmapped(weight, unfollowed[0], "it is used through operators that were not followed")
+    return _of_parts(graphs, weight, [replace(unfollowed[0], rows=None, axis=0)])
+
+
+def _source(claim: Claim) -> str:
+    return (claim.piece.source or "") if claim.piece is not None else ""
+
+
+def _shape(graph: UseGraph, weight: str) -> Shape:
+    return next((known.shape for known in graph.lowered.graph.weights if known.name == weight), ())
 
 
 def _tiling(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim]) -> list[Claim] | None:
@@ -164,17 +186,16 @@ def _tiling(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim])
 
 
 def _size(graph: UseGraph, claim: Claim) -> int | None:
-    shapes = {weight.name: weight.shape for weight in graph.lowered.graph.weights}
-    shape = shapes.get(claim.use.weight, ())
+    shape = _shape(graph, claim.use.weight)
     axis = claim.use.view.axes[claim.axis] if claim.use.view.axes else claim.axis
     return shape[axis] if axis < len(shape) else None
 
 
-def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim], size: int | None) -> Assignment:
+def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim]) -> Assignment:
     first = parts[0]
     groups = first.rows.groups if first.rows is not None else 1
     pieces = tuple(_sized(claim, claim.rows) for claim in parts)
-    exact = all(claim.use.exact for claim in parts)
+    exact = all(claim.reason != _UNFOLLOWED for claim in parts)
     view = replace(first.use.view, regions=()) if exact else View()
     if first.use.form == "table" and first.use.view.regions:
         view = View()
@@ -199,8 +220,6 @@ def _evidence(source: UseGraph, parts: list[Claim], weakest: Claim) -> Evidence:
         said += [claim.reason] if claim.reason else []
         part = f"{claim.piece.source}: " if claim.piece and claim.piece.source and len(parts) > 1 else ""
         said += [f"{part}{reason}" for reason in reasons(claim.pair)]
-    if not all(claim.use.exact for claim in parts):
-        said.append("the weight passes through operators whose layout was not followed before it is used")
     margin = None if weakest.pair.margin is None else round(weakest.pair.margin, 3)
     cost = max((claim.pair.cost or 0.0) for claim in parts)
     return Evidence(
@@ -225,5 +244,5 @@ def _rivals(source: UseGraph, claim: Claim) -> tuple[Rival, ...]:
     return (Rival((), f"a {_title(mark)} without {claim.use.role}, {reason}"),)
 
 
-def _unmapped(graphs: tuple[UseGraph, UseGraph], weight: str, claim: Claim) -> Assignment:
-    return Assignment(weight, "unmapped", Evidence("structure", (claim.why_not,), source_layer=claim.pair.layer))
+def _unmapped(weight: str, claim: Claim, reason: str) -> Assignment:
+    return Assignment(weight, "unmapped", Evidence("structure", (reason,), source_layer=claim.pair.layer))

@@ -1,4 +1,4 @@
-"""Weights that no operator reads (a norm's batch counter) go where their module goes."""
+"""Weights that no operator reads (a norm's batch counter, a mask token) go where their module goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from automatch.core.alignment import Assignment, Piece
 from automatch.core.graph import Graph, Weight
-from automatch.core.mapping import Evidence
+from automatch.core.mapping import Evidence, Status
 
 
 def companions(source: Graph, target: Graph, assignments: tuple[Assignment, ...]) -> tuple[Assignment, ...]:
@@ -23,7 +23,7 @@ def companions(source: Graph, target: Graph, assignments: tuple[Assignment, ...]
     found = (
         _companion(weight, homes[_module(weight.name)], known)
         for weight in target.weights
-        if weight.name not in assigned and weight.kind == "buffer"
+        if weight.name not in assigned
     )
     return tuple(assignment for assignment in found if assignment is not None)
 
@@ -32,10 +32,11 @@ def _companion(weight: Weight, homes: set[str], known: dict[str, Weight]) -> Ass
     if len(homes) != 1:
         return None
     partner = known.get(f"{next(iter(homes))}.{weight.name.rpartition('.')[2]}")
-    if partner is not None and partner.shape == weight.shape:
-        reason = "no output depends on it; it goes with the other weights of its module"
-        return Assignment(weight.name, "structural", Evidence("structure", (reason,)), (Piece(partner.name),))
-    if weight.shape == () and weight.dtype.startswith("int"):
+    if partner is not None and len(partner.shape) == len(weight.shape):
+        reason = "no output depends on it; it goes with the other weights of its module, by its name there"
+        status: Status = "structural" if weight.kind == "buffer" else "guessed"
+        return Assignment(weight.name, status, Evidence("structure", (reason,)), (Piece(partner.name),))
+    if weight.kind == "buffer" and weight.shape == () and weight.dtype.startswith("int"):
         reason = "no output depends on this counter, and the source's module has none: it starts at zero"
         return Assignment(weight.name, "structural", Evidence("structure", (reason,)), (Piece(None, value=0.0),))
     return None

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 from automatch.align.anchors import AnchorFinder
 from automatch.align.candidates import Candidate, Distances, candidates, distances, is_unsplit
@@ -70,13 +71,13 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
     Raises:
         PolicyError: An explicit list of layers does not fit.
     """
-    readings = []
-    for alike in ALIKE:
-        graphs = with_chains(source, alike), with_chains(target, alike)
-        chains = [graph.chains for graph in graphs]
-        if all(chains != other for other, _ in readings):
-            readings.append((chains, _align(*graphs, layers)))
-    return min((alignment for _, alignment in readings), key=_doubt)
+    readings: list[tuple[UseGraph, UseGraph]] = []
+    for alike, thorough in product(ALIKE, (False, True)):
+        ours, theirs = with_chains(source, alike), with_chains(target, alike)
+        ours, theirs = with_single_blocks(ours, theirs, thorough), with_single_blocks(theirs, ours, thorough)
+        if all((ours.chains, theirs.chains) != (first.chains, second.chains) for first, second in readings):
+            readings.append((ours, theirs))
+    return min((_align(*reading, layers) for reading in readings), key=_doubt)
 
 
 def _doubt(alignment: Alignment) -> tuple[int, int, float]:
@@ -99,8 +100,7 @@ def _align(source: UseGraph, target: UseGraph, layers: LayerPolicy) -> Alignment
     return Alignment(assignments, tuple(pairings), remarks(*sides.graphs))
 
 
-def _compare(source: UseGraph, target: UseGraph) -> tuple[Sides, list[tuple[int, int]]]:
-    ours, theirs = with_single_blocks(source, target), with_single_blocks(target, source)
+def _compare(ours: UseGraph, theirs: UseGraph) -> tuple[Sides, list[tuple[int, int]]]:
     names = pair_inputs(ours, theirs)
     apart = distances(ours, names[0]), distances(theirs, names[1])
     flows = streams(ours, apart[0].inputs), streams(theirs, apart[1].inputs)
@@ -112,7 +112,7 @@ def _compare(source: UseGraph, target: UseGraph) -> tuple[Sides, list[tuple[int,
     for width, other in paired_widths(ours, theirs, names):
         widths.note(width, other)
     finders = AnchorFinder(ours, flows[0], source_names), AnchorFinder(theirs, flows[1], target_names)
-    return Sides(*finders, apart, (_words(source.lowered.graph), _words(target.lowered.graph)), widths), chain_pairs
+    return Sides(*finders, apart, (_words(ours.lowered.graph), _words(theirs.lowered.graph)), widths), chain_pairs
 
 
 def _words(graph: Graph) -> dict[str, frozenset[str]]:

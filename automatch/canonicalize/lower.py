@@ -6,6 +6,7 @@ What an operator means is decided by `automatch.canonicalize.rules`.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from automatch.canonicalize.builder import Builder
@@ -52,7 +53,10 @@ def _living(landmarks: list[Landmark]) -> tuple[Landmark, ...]:
     for landmark in reversed(landmarks):
         for edge in landmark.ins if alive[landmark.index] else ():
             alive[edge.source] = True
+    readers = Counter(edge.source for landmark in landmarks if alive[landmark.index] for edge in landmark.ins)
     kept = [landmark for landmark in landmarks if alive[landmark.index]]
+    # a learned table that many operators share belongs to none of their blocks, wherever it was read first
+    kept.sort(key=lambda mark: not (mark.kind == "input" or (mark.label == "learned" and readers[mark.index] > 1)))
     places = {landmark.index: place for place, landmark in enumerate(kept)}
     return tuple(
         replace(landmark, index=place, ins=tuple(_moved(edge, places) for edge in landmark.ins))

@@ -110,8 +110,8 @@ def scaled(value: Stored, scale: float, shift: float) -> Stored:
 
 
 def inexact(value: Stored, shape: Shape) -> Stored:
-    """A stored value after something that a view does not tell."""
-    return replace(value, shape=shape, exact=False)
+    """A stored value after something that a view does not tell; of a table, only what was read changes."""
+    return replace(value, shape=shape, exact=value.exact and value.looked_up)
 
 
 def joined(parts: list[Data]) -> Data:

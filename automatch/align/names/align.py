@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from automatch.align.names.layers import layers_of
 from automatch.align.names.leftovers import constants, unmapped
 from automatch.align.names.lift import lift
-from automatch.align.names.patterns import Pattern, collapse, shared_prefix
-from automatch.align.names.rounds import Round, match_patterns
+from automatch.align.names.nodes import Node
+from automatch.align.names.patterns import Path, Pattern, collapse, shared_prefix
+from automatch.align.names.rounds import match_patterns
 from automatch.align.policy import LayerPolicy
 from automatch.core.alignment import Alignment, Assignment
 from automatch.core.graph import Graph, Weight
@@ -36,22 +37,27 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
         attn.in_proj_weight ['attn.q.weight', 'attn.k.weight', 'attn.v.weight']
         attn.out.weight ['attn.o.weight']
     """
-    skips = shared_prefix(source.weights), shared_prefix(target.weights)
+    skip = shared_prefix(source.weights), shared_prefix(target.weights)
     ordered = _is_ordered(source.weights), _is_ordered(target.weights)
-    patterns = collapse(source.weights, skips[0]), collapse(target.weights, skips[1])
-    first = match_patterns(*patterns, ordered)
-    pairing = layers_of(first.chains, *patterns, layers)
-    done = {found.target: found for found in lift(first, pairing)}
-    rest = (
-        collapse(_left_over(first, patterns[0], source=True), skips[0], chains=False),
-        collapse(_left_over(first, patterns[1], source=False), skips[1], chains=False),
-    )
-    second = match_patterns(*rest, ordered, first.scores.widths)
-    done |= {found.target: found for found in lift(second, layers_of({}, *rest, "uniform"))}
-    for found, own in ((first, patterns[1]), (second, rest[1])):
-        done |= {constant.target: constant for constant in constants(found, own, done)}
-    done = _why_not(first, done) | done
+    old, new = collapse(source.weights, skip[0]), collapse(target.weights, skip[1])
+    first = match_patterns(old, new, ordered)
+    pairing = layers_of(first.chains, old, new, layers)
+    done = _by_target(lift(first, pairing))
+
+    old_rest = _left_over(old, [match.source for match in first.matches], first.chains.values())
+    new_rest = _left_over(new, [match.target for match in first.matches], first.chains)
+    old, new_keys = collapse(old_rest, skip[0], chains=False), collapse(new_rest, skip[1], chains=False)
+    second = match_patterns(old, new_keys, ordered, first.scores.widths)
+    done |= _by_target(lift(second, layers_of({}, old, new_keys, "uniform")))
+
+    done |= _by_target(constants(first, new, done))
+    done |= _by_target(constants(second, new_keys, done))
+    done |= _by_target(unmapped(first, done))
     return Alignment(tuple(done[weight.name] for weight in target.weights), pairing.pairings)
+
+
+def _by_target(assignments: Iterable[Assignment]) -> dict[str, Assignment]:
+    return {assignment.target: assignment for assignment in assignments}
 
 
 def _is_ordered(weights: Sequence[Weight]) -> bool:
@@ -60,27 +66,13 @@ def _is_ordered(weights: Sequence[Weight]) -> bool:
     return names != sorted(names)
 
 
-def _left_over(found: Round, patterns: Sequence[Pattern], source: bool) -> list[Weight]:
+def _left_over(patterns: Sequence[Pattern], matched: Iterable[Node], paired: Iterable[Path]) -> list[Weight]:
     """Weights of the patterns that were not matched and do not lie in paired blocks."""
-    side = found.source if source else found.target
-    used = {
-        part.path for match in found.matches for part in side.nodes[match.source if source else match.target].patterns
-    }
-    paired = set(found.chains.values() if source else found.chains)
+    used = {part.path for node in matched for part in node.patterns}
+    chains = set(paired)
     return [
         weight
         for pattern in patterns
-        if pattern.path not in used and paired.isdisjoint(pattern.chains)
+        if pattern.path not in used and chains.isdisjoint(pattern.chains)
         for _, weight in pattern.members
     ]
-
-
-def _why_not(found: Round, done: dict[str, Assignment]) -> dict[str, Assignment]:
-    """The reason for every target weight that still has no source."""
-    return {
-        weight.name: unmapped(found, column, weight)
-        for column, node in enumerate(found.target.nodes)
-        if not node.fused
-        for _, weight in node.patterns[0].members
-        if weight.name not in done
-    }

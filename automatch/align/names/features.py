@@ -51,42 +51,43 @@ def side(nodes: Sequence[Node], patterns: Sequence[Pattern], ordered: bool) -> S
 
 def name_tables(source: Side, target: Side) -> dict[str, Table]:
     """Agreement of every source node (row) with every target node (column), 0 to 1, by what is compared."""
-    both = (source.nodes, target.nodes)
-    paths = [[(*node.module, node.kind) for node in nodes] for nodes in both]
-    words = [[_words(node) for node in nodes] for nodes in both]
-    leaves = [[leaf_words(node.module) + _own_name(node) for node in nodes] for nodes in both]
-    parents = [[leaf_words(node.module[:-1]) for node in nodes] for nodes in both]
+    a, b = source.nodes, target.nodes
+    words = [_words(node) for node in a], [_words(node) for node in b]
     rarity = word_weights(words[0]), word_weights(words[1])
     return {
-        "tail": common_tails(*paths),
-        "path": coverage(*words, rarity),
-        "leaf": coverage(*leaves, rarity),
-        "parent": coverage(*parents, rarity),
-        "kind": _outer(*[[node.kind for node in nodes] for nodes in both], _kind_fit),
-        "numbers": _outer(source.numbers, target.numbers, number_fit),
-        "module": _outer(source.modules, target.modules, lambda a, b: len(a & b) / max(1, len(a | b))),
-        "order": order_fit(*both, source.ordered and target.ordered),
-        "turn": _outer(turns(source.nodes, source.ordered), turns(target.nodes, target.ordered), turn_fit),
+        "tail": common_tails([_path(node) for node in a], [_path(node) for node in b]),
+        "leaf": coverage([_leaf(node) for node in a], [_leaf(node) for node in b], rarity),
+        "parent": coverage([_parent(node) for node in a], [_parent(node) for node in b], rarity),
+        "path": coverage(words[0], words[1], rarity),
+        "numbers": outer(source.numbers, target.numbers, number_fit),
+        "module": outer(source.modules, target.modules, lambda x, y: len(x & y) / max(1, len(x | y))),
+        "order": order_fit(a, b, source.ordered and target.ordered),
+        "turn": outer(turns(a, source.ordered), turns(b, target.ordered), turn_fit),
     }
+
+
+def outer(a: Sequence[T], b: Sequence[T], like: Callable[[T, T], float]) -> Table:
+    """A table of `like` over two lists, computed once per pair of different values."""
+    rows, columns = ({value: at for at, value in enumerate(dict.fromkeys(each))} for each in (a, b))
+    known = np.array([[like(x, y) for y in columns] for x in rows]).reshape(len(rows), len(columns))
+    return np.asarray(known[np.ix_([rows[x] for x in a], [columns[y] for y in b])])
+
+
+def _path(node: Node) -> Path:
+    return (*node.module, node.kind)
 
 
 def _words(node: Node) -> tuple[str, ...]:
     return tuple(word for part in node.module for word in tokens(part)) + _own_name(node)
 
 
+def _leaf(node: Node) -> tuple[str, ...]:
+    return leaf_words(node.module) + _own_name(node)
+
+
+def _parent(node: Node) -> tuple[str, ...]:
+    return leaf_words(node.module[:-1])
+
+
 def _own_name(node: Node) -> tuple[str, ...]:
     return () if node.kind in ("weight", "bias") else tokens(node.kind)
-
-
-def _kind_fit(a: str, b: str) -> float:
-    """A weight is no bias; parameters with names of their own may be anything."""
-    if a == b:
-        return 1.0
-    return 0.0 if a in ("weight", "bias") and b in ("weight", "bias") else 0.3
-
-
-def _outer(a: Sequence[T], b: Sequence[T], like: Callable[[T, T], float]) -> Table:
-    """A table of `like` over two lists, computed once per pair of different values."""
-    rows, columns = ({value: at for at, value in enumerate(dict.fromkeys(each))} for each in (a, b))
-    known = np.array([[like(x, y) for y in columns] for x in rows]).reshape(len(rows), len(columns))
-    return np.asarray(known[np.ix_([rows[x] for x in a], [columns[y] for y in b])])

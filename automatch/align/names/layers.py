@@ -9,6 +9,7 @@ from automatch.align.names.patterns import Index, Path, Pattern, depths
 from automatch.align.names.vocabulary import HOLE
 from automatch.align.policy import LayerPolicy, pair_layers, policy_name
 from automatch.core.mapping import LayerPairing
+from automatch.errors import PolicyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +40,40 @@ def layers_of(
 ) -> Layers:
     """Pair the layers of paired chains.
 
-    An explicit list is for the chains that are as deep as it is long; the others are paired uniformly.
+    The policy is for outermost chains; an explicit list for those among them that are as deep as it is long. All others
+    are paired uniformly.
 
     Raises:
         PolicyError: The policy is unknown, or an explicit list fits no chain.
     """
     from_, onto = depths(source), depths(target)
-    lists = not isinstance(policy, str)
-    if lists and chains and all(len(onto[chain]) != len(policy) for chain in chains):
-        deepest = max(chains, key=lambda chain: len(onto[chain]))
-        pair_layers(policy, len(from_[chains[deepest]]), len(onto[deepest]))
+    ruled = {chain for chain in chains if chain.count(HOLE) == 1 and _suits(policy, len(onto[chain]))}
+    if not ruled:
+        outermost = {chain: partner for chain, partner in chains.items() if chain.count(HOLE) == 1}
+        _refuse(policy, {chain: (len(from_[partner]), len(onto[chain])) for chain, partner in outermost.items()})
     numbers: dict[Path, dict[int, int]] = {}
     positions: dict[Path, dict[int, int]] = {}
     pairings = []
     for chain, partner in chains.items():
-        own: LayerPolicy = "uniform" if lists and len(onto[chain]) != len(policy) else policy
+        own: LayerPolicy = policy if chain in ruled else "uniform"
         taken = pair_layers(own, len(from_[partner]), len(onto[chain]))
         positions[chain] = dict(zip(onto[chain], taken, strict=True))
         numbers[chain] = {number: from_[partner][at] for number, at in positions[chain].items()}
         names = _full_name(partner, source), _full_name(chain, target)
         pairings.append(LayerPairing(*names, len(from_[partner]), policy_name(own), taken))
     return Layers(numbers, positions, tuple(pairings))
+
+
+def _suits(policy: LayerPolicy, depth: int) -> bool:
+    return isinstance(policy, str) or len(policy) == depth
+
+
+def _refuse(policy: LayerPolicy, sizes: dict[Path, tuple[int, int]]) -> None:
+    """Raise what is wrong with a policy that no chain follows; a known name is no fault."""
+    if isinstance(policy, str) or sizes:
+        pair_layers(policy, *max(sizes.values(), key=lambda size: size[1], default=(1, 1)))
+        return
+    raise PolicyError(f"the list of layers has {len(policy)} entries, but no repeated blocks could be paired")
 
 
 def _full_name(chain: Path, patterns: Sequence[Pattern]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from automatch.align.names.patterns import Path, Pattern
+from automatch.align.names.shapes import Fit, Widths, part_sizes, shape_fit
 from automatch.align.names.vocabulary import HOLE, resemblance, role, tokens
 from automatch.core.graph import Shape
 
@@ -65,9 +66,28 @@ def leaf_words(module: Path) -> tuple[str, ...]:
 def single(patterns: Sequence[Pattern]) -> tuple[Node, ...]:
     """Every pattern as a node of its own."""
     return tuple(
-        Node((pattern,), pattern.path, pattern.module, pattern.kind, (pattern.shape or (1,))[:1])
+        Node((pattern,), pattern.path, pattern.module, pattern.kind, lengths=(pattern.shape or (1,))[:1])
         for pattern in patterns
     )
+
+
+def node_fit(source: Node, target: Node, widths: Widths) -> Fit:
+    """How the shapes of two nodes fit; of a virtual one, every part."""
+    if not source.fused and not target.fused:
+        return shape_fit(source.shape, target.shape, widths)
+    if (source.fused and target.fused) or not source.shape or len(source.shape) != len(target.shape):
+        return Fit(0.0)
+    if source.fused:
+        old, new = source.lengths, part_sizes(source.lengths, target.shape[0], widths)
+    else:
+        old, new = part_sizes(target.lengths, source.shape[0], widths.reverse), target.lengths
+    if len(old) != len(new):
+        return Fit(0.0)
+    rest = source.shape[1:], target.shape[1:]
+    fits = [shape_fit((a, *rest[0]), (b, *rest[1]), widths) for a, b in zip(old, new, strict=True)]
+    if any(fit.reading != "as stored" for fit in fits):
+        return Fit(0.0)
+    return Fit(sum(fit.score for fit in fits) / len(fits))
 
 
 def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
@@ -82,8 +102,13 @@ def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
     if len(set(order)) < len(places):
         return node, False
     turn = sorted(range(len(order)), key=order.__getitem__)
-    parts, lengths, names = (tuple(each[at] for at in turn) for each in (node.parts, node.lengths, node.names))
-    return replace(node, parts=parts, lengths=lengths, names=names), True
+    reordered = replace(
+        node,
+        parts=tuple(node.parts[at] for at in turn),
+        lengths=tuple(node.lengths[at] for at in turn),
+        names=tuple(node.names[at] for at in turn),
+    )
+    return reordered, True
 
 
 def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:

@@ -92,11 +92,9 @@ def last_number(component: str) -> str:
 
 def _form(pattern: Pattern) -> tuple[Hashable, tuple[int, ...]]:
     """A path without its numbers (and the weight's rank), and the numbers."""
-    digits = [last_number(part) for part in pattern.path]
-    form = tuple(
-        part.replace(number, "#") if number else part for part, number in zip(pattern.path, digits, strict=True)
-    )
-    return (form, len(pattern.shape)), tuple(int(number) for number in digits if number)
+    split = [(part, last_number(part)) for part in pattern.path]
+    form = tuple(part.replace(number, "#") if number else part for part, number in split)
+    return (form, len(pattern.shape)), tuple(int(number) for _, number in split if number)
 
 
 def _siblings(node: Node) -> Hashable:

@@ -22,7 +22,8 @@ class Pattern:
     """Weights whose keys differ only in the numbers of repeated blocks.
 
     Attributes:
-        path: Components of the key, without what all keys of the side begin with (`shared_prefix`); `{}` for a block's number.
+        path: Components of the key, without those that all keys of the side share (`shared_prefix`); `{}` for the
+            number of a repeated block.
         module: The path of the module that owns the weight (`in_proj_weight` belongs to `in_proj`).
         kind: `"weight"` or `"bias"`; else the parameter's own name (`"running_mean"`, `"cls_token"`).
         members: The weights, by their block numbers.
@@ -69,10 +70,7 @@ def collapse(weights: Sequence[Weight], skip: int = 0, chains: bool = True) -> t
         >>> [".".join(p.path) for p in collapse([Weight(key, (4, 4), "float32") for key in keys])]
         ['net.{}.a.weight', 'net.head.weight']
     """
-    split = [tuple(weight.name.split(".")) for weight in weights]
-    entries: list[_Entry] = [
-        ((), path[skip:], weight, at) for at, (path, weight) in enumerate(zip(split, weights, strict=True))
-    ]
+    entries: list[_Entry] = [((), tuple(w.name.split(".")[skip:]), w, at) for at, w in enumerate(weights)]
     return tuple(sorted(_walk((), entries, chains), key=lambda pattern: pattern.position))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from automatch.align.names.assign import Match, assign, inside_chains, pair_chains
-from automatch.align.names.features import Side, Table, side
-from automatch.align.names.nodes import Node, fusions, single
+from automatch.align.names.assign import Match, assign
+from automatch.align.names.chains import inside_chains, pair_chains
+from automatch.align.names.features import Side, side
+from automatch.align.names.nodes import fusions, node_fit, single
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.shapes import Widths
-from automatch.align.names.similarity import ENOUGH_SHAPE, Scores, learn_from_names, node_fit, score
+from automatch.align.names.similarity import ENOUGH_SHAPE, Scores, learn_from_names, score
+from automatch.align.names.wording import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,23 @@ def match_patterns(
         ordered: Whether each side's order of keys says anything.
         widths: The change of widths where it is known already; else it is learned from these patterns.
     """
-    plain = [single(source), single(target)]
+    old, new = single(source), single(target)
     if widths is None:
-        sides = [side(nodes, own, flag) for nodes, own, flag in zip(plain, (source, target), ordered, strict=True)]
-        widths = learn_from_names(*sides)
-    virtual = [[n for n in fusions(source, widths.same) if _fits_any(n, plain[1], widths, fused_is_source=True)]]
-    virtual += [[n for n in fusions(target, widths.same) if _fits_any(n, plain[0], widths, fused_is_source=False)]]
-    a = side([*plain[0], *virtual[0]], source, ordered[0])
-    b = side([*plain[1], *virtual[1]], target, ordered[1])
+        widths = learn_from_names(side(old, source, ordered[0]), side(new, target, ordered[1]))
+    # Joined siblings that nothing on the other side could be are left out at once.
+    joined = [
+        node
+        for node in fusions(source, runs=widths.same)
+        if any(node.kind == other.kind and node_fit(node, other, widths).score >= ENOUGH_SHAPE for other in new)
+    ]
+    split = [
+        node
+        for node in fusions(target, runs=widths.same)
+        if any(node.kind == other.kind and node_fit(other, node, widths).score >= ENOUGH_SHAPE for other in old)
+    ]
+    a, b = side([*old, *joined], source, ordered[0]), side([*new, *split], target, ordered[1])
     scores = score(a, b, widths)
     chains = pair_chains(a, b, scores)
     scores = replace(scores, allowed=scores.allowed & inside_chains(a, b, chains))
     matches, context = assign(a, b, scores)
     return Round(a, b, scores, context, chains, matches)
-
-
-def _fits_any(fused: Node, others: Sequence[Node], widths: Widths, fused_is_source: bool) -> bool:
-    """Whether the other side holds a weight that the siblings make up, and no need to consider them if not."""
-    alike = (other for other in others if other.kind == fused.kind)
-    if fused_is_source:
-        return any(node_fit(fused, other, widths).score >= ENOUGH_SHAPE for other in alike)
-    return any(node_fit(other, fused, widths).score >= ENOUGH_SHAPE for other in alike)

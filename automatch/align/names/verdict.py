@@ -17,6 +17,7 @@ CLEAR = 0.15
 FITTING = 0.7
 """How well the shapes of equal names must fit for the match to be sure."""
 RIVALS = 3
+"""How many rivals are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,114 +28,100 @@ class Verdict:
         status: `structural` or `guessed`.
         reasons: Why, most telling first.
         reading: How the source has to be read.
-        rows: Rival source nodes, best first, with how far behind each is.
-        doubt: What names and shapes cannot tell about how the parts or axes lie; empty where there is nothing.
+        rivals: Rows of other source nodes, best first, with how far behind each is.
+        doubt: What names and shapes cannot tell about how parts or axes lie; empty where there is nothing.
     """
 
     status: Status
     reasons: tuple[str, ...]
     reading: Reading
-    rows: tuple[tuple[int, float], ...] = ()
+    rivals: tuple[tuple[int, float], ...] = ()
     doubt: str = ""
 
 
 def judge(found: Round, match: Match) -> Verdict:
     """Say how sure a match is, and why."""
     reading, doubt = _reading(found, match)
-    against = _against(found, match)
-    leader = _leader(found, match)
-    if not against and leader is not None and _against(found, leader):
-        against = (f"it goes with {'.'.join(found.target.nodes[leader.target].path)}, which is a guess",)
-    reasons = (_name_reason(found, match), *against, *([doubt] if doubt else []))
-    sure = len(reasons) == 1
-    return Verdict(
-        "structural" if sure else "guessed", reasons, reading, () if sure else _rival_rows(found, match), doubt
-    )
+    against = _against(found, match) or _against_leader(found, match)
+    reasons = tuple(reason for reason in (_for(found, match), against, doubt) if reason)
+    if not against and not doubt:
+        return Verdict("structural", reasons, reading)
+    return Verdict("guessed", reasons, reading, _rivals(found, match), doubt)
 
 
-def _name_reason(found: Round, match: Match) -> str:
-    if found.scores.equal[match.source, match.target]:
+def _for(found: Round, match: Match) -> str:
+    if found.scores.equal[match.row, match.column]:
         return "the name is equal"
-    source = found.source.nodes[match.source]
-    parts = f"joined siblings {source.module[-1]}, " if source.fused else ""
+    parts = f"joined siblings {match.source.module[-1]}, " if match.source.fused else ""
     return f"{parts}the most alike by name, numbers, shape and surroundings: {match.score:.2f} of 1"
 
 
-def _against(found: Round, match: Match) -> tuple[str, ...]:
-    """What speaks against the choice of the source; nothing where it is sure."""
-    if found.scores.equal[match.source, match.target]:
-        if found.scores.fits[match.source][match.target].score >= FITTING:
-            return ()
-        shapes = (
-            list(each.nodes[at].shape) for each, at in ((found.source, match.source), (found.target, match.target))
-        )
-        return ("its shape {} fits {} badly, going by the widths of other weights".format(*shapes),)
+def _against(found: Round, match: Match) -> str:
+    """What speaks against the choice of the source; empty where it is sure."""
+    if found.scores.equal[match.row, match.column]:
+        shapes = f"its shape {list(match.source.shape)} fits {list(match.target.shape)} badly"
+        fits = found.scores.fits[match.row][match.column].score >= FITTING
+        return "" if fits else f"{shapes}, going by the widths of other weights"
     if match.margin < 0:
-        return (f"by itself another arrangement is {-match.margin:.2f} better; surroundings decided",)
+        return f"by themselves another arrangement is {-match.margin:.2f} better; surroundings decided"
     if match.margin < CLEAR:
-        return (f"the next best arrangement is only {match.margin:.2f} worse",)
-    return () if match.alone >= LIKELY else (f"by itself a similarity of {match.alone:.2f}, below {LIKELY}",)
+        return f"the next best arrangement is only {match.margin:.2f} worse"
+    return "" if match.alone >= LIKELY else f"by themselves no more alike than {match.alone:.2f}, below {LIKELY}"
 
 
-def _leader(found: Round, match: Match) -> Match | None:
-    """The match of the weight of the same module, which a bias or a buffer goes with."""
-    target = found.target.nodes[match.target]
-    if target.kind == "weight":
-        return None
+def _against_leader(found: Round, match: Match) -> str:
+    """What speaks against the module's weight, which its bias and buffers go with."""
+    if match.target.kind == "weight":
+        return ""
     for other in found.matches:
-        node = found.target.nodes[other.target]
-        if node.kind == "weight" and node.module == target.module:
-            return other
-    return None
+        if (other.target.kind, other.target.module) == ("weight", match.target.module) and _against(found, other):
+            return f"it goes with {'.'.join(other.target.path)}, which is a guess"
+    return ""
 
 
-def _rival_rows(found: Round, match: Match) -> tuple[tuple[int, float], ...]:
+def _rivals(found: Round, match: Match) -> tuple[tuple[int, float], ...]:
     """The source nodes that are by themselves nearly as like the target, or more so."""
-    column = found.scores.alone[:, match.target]
+    column = found.scores.alone[:, match.column]
     behind = [
         (row, match.alone - float(column[row]))
         for row in range(len(column))
-        if row != match.source and found.scores.allowed[row, match.target]
+        if row != match.row and found.scores.allowed[row, match.column]
     ]
-    return tuple(sorted(((row, gap) for row, gap in behind if gap < CLEAR), key=lambda item: item[1])[:RIVALS])
+    return tuple(sorted((item for item in behind if item[1] < CLEAR), key=lambda item: item[1])[:RIVALS])
 
 
 def _reading(found: Round, match: Match) -> tuple[Reading, str]:
     """How the source is read, and what remains in doubt about that."""
-    source, target = found.source.nodes[match.source], found.target.nodes[match.target]
-    if source.fused or target.fused:
-        parts, whole = (source, target) if source.fused else (target, source)
-        spelled = "as the name spells" if in_order_of(parts, whole)[1] else "in the usual order, which no name spells"
-        if not parts.usual and spelled != "as the name spells":
-            spelled = "in the order of the state dict"
-        return "as stored", f"parts one after the other, {spelled}; they might be interleaved or lie in another order"
-    reading = found.scores.fits[match.source][match.target].reading
+    if match.source.fused or match.target.fused:
+        return "as stored", _doubt_of_parts(match)
+    reading = found.scores.fits[match.row][match.column].reading
     if reading == "reshaped":
         return reading, "which axes were flattened into one, in which order, names and shapes cannot tell"
-    if not _is_square(source):
+    if not _is_square(match.source):
         return reading, ""
-    straight, turned = _orientations(found, source)
-    if straight and not turned:
+    around = [
+        found.scores.fits[other.row][other.column].reading
+        for other in found.matches
+        if other.source.patterns[0].chains == match.source.patterns[0].chains and _shows_orientation(other.source)
+    ]
+    if "transposed" not in around and (around or found.scores.equal[match.row, match.column]):
         return "as stored", ""
-    if turned and not straight:
-        return "transposed", "square; transposed as the other matrices around it, but its shape does not show it"
-    equal = bool(found.scores.equal[match.source, match.target])
-    if equal and not turned:
-        return "as stored", ""
-    return "as stored", "square, so its shape does not show whether it has to be transposed"
+    if "transposed" in around and "as stored" not in around:
+        return "transposed", "square: transposed as the matrices around it, though its own shape does not show it"
+    return "as stored", "square: its shape does not show whether it has to be transposed"
+
+
+def _doubt_of_parts(match: Match) -> str:
+    parts, whole = (match.source, match.target) if match.source.fused else (match.target, match.source)
+    told = "in the usual order, which no name spells" if parts.usual else "in the order of the state dict"
+    if in_order_of(parts, whole)[1]:
+        told = "in the order that the name spells"
+    return f"parts one after the other, {told}; they might be interleaved or lie in another order"
 
 
 def _is_square(node: Node) -> bool:
     return node.kind == "weight" and len(node.shape) == 2 and node.shape[0] == node.shape[1] > 1
 
 
-def _orientations(found: Round, around: Node) -> tuple[int, int]:
-    """How many other matrices in the same repeated block are read as stored, and how many transposed."""
-    readings = [
-        found.scores.fits[other.source][other.target].reading
-        for other in found.matches
-        for node in [found.source.nodes[other.source]]
-        if node.patterns[0].chains == around.patterns[0].chains and len(node.shape) == 2 and node.kind == "weight"
-        if not _is_square(node)
-    ]
-    return readings.count("as stored"), readings.count("transposed")
+def _shows_orientation(node: Node) -> bool:
+    return node.kind == "weight" and len(node.shape) == 2 and node.shape[0] != node.shape[1]

@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from os.path import commonprefix
 
 HOLE = "{}"
 """Stands for the number of a repeated block in a collapsed path."""
@@ -81,7 +80,7 @@ def resemblance(a: str, b: str) -> float:
         return 0.6
     if len(short) >= 4 and short in long:
         return 0.6
-    return 0.5 if len(commonprefix((a, b))) >= 4 else 0.0
+    return 0.5 if a[:4] == b[:4] and len(short) >= 4 else 0.0
 
 
 def role(words: tuple[str, ...]) -> tuple[int, int] | None:
