@@ -139,7 +139,7 @@ def _assignment(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Cla
     whole = [claim for claim in claims if claim.rows is None]
     mapped = [claim for claim in whole if claim.piece is not None]
     if mapped:
-        return _of_parts(graphs, weight, [min(mapped, key=lambda claim: claim.pair.cost or 0.0)])
+        return _of_one(graphs, weight, mapped)
     if whole:
         return _unmapped(weight, whole[0], whole[0].why_not)
     parts = _tiling(graphs, weight, claims)
@@ -149,6 +149,18 @@ def _assignment(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Cla
     if absent:
         return _unmapped(weight, absent[0], absent[0].why_not)
     return _of_parts(graphs, weight, parts)
+
+
+def _of_one(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim]) -> Assignment:
+    """A weight at work in several places: the lookup comes first, then the surer; a disagreement makes it a guess."""
+    best = min(claims, key=lambda claim: (claim.use.role != "table", claim.pair.cost or 0.0))
+    chosen = _of_parts(graphs, weight, [best])
+    others = {_source(claim) for claim in claims} - {_source(best), ""}
+    if not others:
+        return chosen
+    rivals = tuple(Rival((key,), "plays this tied weight's other role") for key in sorted(others))
+    evidence = replace(chosen.evidence, rivals=(*rivals, *chosen.evidence.rivals))
+    return replace(chosen, status="guessed", evidence=evidence)
 
 
 def _as_stored(

@@ -25,8 +25,10 @@ _LANES = 2.0
 _POSITION = 1.0
 _WIDTHS = 1.0
 _ROWS = 0.3
-_FROM_INPUT = 2.0
-_TO_OUTPUT = 0.5
+_NEARER = 2.0
+_FARTHER = 0.5
+_OUTPUT = 1.5
+_FIXED = 1.0
 _INPUTS = 3.0
 _NEIGHBOUR = 1.0
 _WORDS = 0.02
@@ -57,12 +59,14 @@ def cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:
     if source.kind != target.kind:
         return FORBIDDEN
     total = _FORWARD * (1 - likeness(source.forward, target.forward))
-    total += _BACKWARD * (1 - likeness(source.backward, target.backward))
+    fixed = source.kind == "embedding" and not (source.backward and target.backward)
+    total += _FIXED if fixed else _BACKWARD * (1 - likeness(source.backward, target.backward))
     total += _CROSSED * (source.crossed != target.crossed)
     total += _LANES * (source.lanes != target.lanes)
     total += _DEPENDENT * (source.dependent is not None and source.dependent != target.dependent)
     total += _POSITION * abs(source.position - target.position)
     total += _width_cost(source, target, widths) + _distance_cost(source, target)
+    total += 0.0 if fixed else _inputs_cost(source, target)
     shared = len(source.words & target.words) / max(1, len(source.words | target.words))
     return total - _WORDS * shared
 
@@ -78,12 +82,17 @@ def _width_cost(source: Candidate, target: Candidate, widths: WidthMap) -> float
 
 
 def _distance_cost(source: Candidate, target: Candidate) -> float:
+    """Nearness to the inputs tells stems apart, nearness to the outputs heads; one of the two agreeing is enough."""
     if source.reach is None or target.reach is None:
         return 0.0
-    total = _FROM_INPUT * min(2, abs(source.reach[0] - target.reach[0]))
-    total += _TO_OUTPUT * min(2, abs(source.reach[1] - target.reach[1]))
+    apart = sorted(min(2, abs(a - b)) for a, b in zip(source.reach, target.reach, strict=True))
+    total = _NEARER * apart[0] + _FARTHER * apart[1]
+    return total + _OUTPUT * (("output" in source.forward) != ("output" in target.forward))
+
+
+def _inputs_cost(source: Candidate, target: Candidate) -> float:
     joint = source.inputs | target.inputs
-    return total + _INPUTS * (1 - len(source.inputs & target.inputs) / max(1, len(joint))) * bool(joint)
+    return _INPUTS * (1 - len(source.inputs & target.inputs) / len(joint)) if joint else 0.0
 
 
 def pair(

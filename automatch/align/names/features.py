@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automatch.align.names.nodes import Node, leaf_words
-from automatch.align.names.numbering import last_number, number_fit, number_ranks, order_fit, turn_fit, turns
+from automatch.align.names.numbering import Number, last_number, number_fit, numbers_in, order_fit, turn_fit, turns
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.vocabulary import tokens
 from automatch.align.names.wording import Table, common_tails, coverage, word_weights
@@ -25,27 +25,27 @@ class Side:
 
     Attributes:
         nodes: Patterns first, then virtual nodes.
-        numbers: Per node, the numbers in its path, each as its rank among those that occur there in its like.
+        numbers: Per node, the numbers in its path.
         modules: Per node, kinds and ranks of the weights in its module.
         ordered: Whether the order of keys says anything (a sorted list of keys does not).
     """
 
     nodes: tuple[Node, ...]
-    numbers: tuple[tuple[int, ...], ...]
+    numbers: tuple[tuple[Number, ...], ...]
     modules: tuple[frozenset[tuple[str, int]], ...]
     ordered: bool
 
 
 def side(nodes: Sequence[Node], patterns: Sequence[Pattern], ordered: bool) -> Side:
     """Everything that is compared about the nodes of one side."""
-    ranks = number_ranks(patterns)
+    found = numbers_in(patterns)
     contents: dict[Path, set[tuple[str, int]]] = {}
     for pattern in patterns:
         contents.setdefault(pattern.module, set()).add((pattern.kind, len(pattern.shape)))
     firsts = [node.patterns[0] for node in nodes]
     # Joined siblings have the numbers of their parent, not those of one of them.
     kept = [sum(bool(last_number(part)) for part in node.module[:-1]) if node.fused else None for node in nodes]
-    numbers = tuple(ranks[first.path][:count] for first, count in zip(firsts, kept, strict=True))
+    numbers = tuple(found[first.path][:count] for first, count in zip(firsts, kept, strict=True))
     return Side(tuple(nodes), numbers, tuple(frozenset(contents[first.module]) for first in firsts), ordered)
 
 

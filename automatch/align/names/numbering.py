@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -18,11 +19,23 @@ SORTED = 0.05
 """What nearness in the state dict counts where a side's keys are sorted: enough to break all ties the same way."""
 
 
-def number_ranks(patterns: Sequence[Pattern]) -> dict[Path, tuple[int, ...]]:
-    """Per path, every number in it as its rank among those that occur at its place in paths of the same form.
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number in a path.
 
-    So `ffn.0` and `ffn.2` agree with `fc1` and `fc2`.
+    Attributes:
+        value: As it is written.
+        rank: Its rank among those that occur at its place in paths of the same form.
+        among: How many there are.
     """
+
+    value: int
+    rank: int
+    among: int
+
+
+def numbers_in(patterns: Sequence[Pattern]) -> dict[Path, tuple[Number, ...]]:
+    """The numbers in every path, at most one per component."""
     values: dict[Hashable, set[int]] = {}
     forms = {pattern.path: _form(pattern) for pattern in patterns}
     for form, numbers in forms.values():
@@ -30,21 +43,29 @@ def number_ranks(patterns: Sequence[Pattern]) -> dict[Path, tuple[int, ...]]:
             values.setdefault((form, place), set()).add(number)
     ranked = {key: sorted(found) for key, found in values.items()}
     return {
-        path: tuple(ranked[form, place].index(number) for place, number in enumerate(numbers))
+        path: tuple(
+            Number(value, ranked[form, place].index(value), len(ranked[form, place]))
+            for place, value in enumerate(numbers)
+        )
         for path, (form, numbers) in forms.items()
     }
 
 
-def number_fit(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+def number_fit(a: tuple[Number, ...], b: tuple[Number, ...]) -> float:
     """Agreement of two paths' numbers: those in common, in order.
 
+    Numbers agree where their ranks do, if they are the same or of as many: `ffn.0` and `ffn.2` agree with `fc1` and
+    `fc2`, but a lone `norm3` is not the first of `norm1` and `norm2`.
+
     Example:
-        >>> number_fit((0, 1), (0, 1)), number_fit((0, 1), (1,)), number_fit((0,), (1,))
-        (1.0, 0.4, 0.0)
+        >>> one, three, first, second = Number(1, 0, 2), Number(3, 0, 1), Number(0, 0, 2), Number(2, 1, 2)
+        >>> number_fit((one,), (first,)), number_fit((one,), (three,)), number_fit((first, second), (second,))
+        (1.0, 0.0, 0.4)
     """
-    if a == b:
-        return 1.0
-    return 0.8 * _common_subsequence(a, b) / max(len(a), len(b)) if a and b else 0.4
+    if not a or not b:
+        return 1.0 if a == b else 0.4
+    common = _common_subsequence(a, b)
+    return 1.0 if common == len(a) == len(b) else 0.8 * common / max(len(a), len(b))
 
 
 def order_fit(source: Sequence[Node], target: Sequence[Node], ordered: bool) -> Table:
@@ -113,11 +134,15 @@ def _turn(value: int | None, values: Iterable[int]) -> float | None:
     return None if value is None or len(ranked) < 2 else ranked.index(value) / (len(ranked) - 1)
 
 
-def _common_subsequence(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def _agree(a: Number, b: Number) -> bool:
+    return a.rank == b.rank and (a.value == b.value or a.among == b.among)
+
+
+def _common_subsequence(a: tuple[Number, ...], b: tuple[Number, ...]) -> int:
     """Length of the longest sequence that both contain in order."""
     row = [0] * (len(b) + 1)
     for x in a:
         above, row = row, [0]
         for at, y in enumerate(b):
-            row.append(above[at] + 1 if x == y else max(above[at + 1], row[at]))
+            row.append(above[at] + 1 if _agree(x, y) else max(above[at + 1], row[at]))
     return row[-1]

@@ -47,6 +47,7 @@ class Scores:
         fits: How every pair's shapes fit.
         allowed: Which pairs are possible at all.
         equal: Which pairs have the same name.
+        numbers: Agreement of the numbers in their paths, 0 to 1.
         widths: The change of widths by which shapes were compared.
     """
 
@@ -54,6 +55,7 @@ class Scores:
     fits: tuple[tuple[Fit, ...], ...]
     allowed: Mask
     equal: Mask
+    numbers: Table
     widths: Widths
 
     @property
@@ -72,7 +74,8 @@ def score(source: Side, target: Side, widths: Widths) -> Scores:
     less = OTHER_KIND * ~_same_kind(source, target)
     for each, axis in ((source, 1), (target, 0)):
         less = less + np.expand_dims([UNUSUAL * (not node.usual) for node in each.nodes], axis)
-    return Scores(np.clip(_mean(names | {"shape": shape}) - less, 0.0, 1.0), fits, np.asarray(allowed), equal, widths)
+    alone = np.clip(_mean(names | {"shape": shape}) - less, 0.0, 1.0)
+    return Scores(alone, fits, np.asarray(allowed), equal, names["numbers"], widths)
 
 
 def learn_from_names(source: Side, target: Side) -> Widths:

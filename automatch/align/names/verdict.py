@@ -62,10 +62,13 @@ def _against(found: Round, match: Match) -> str:
         shapes = f"its shape {list(match.source.shape)} fits {list(match.target.shape)} badly"
         fits = found.scores.fits[match.row][match.column].score >= FITTING
         return "" if fits else f"{shapes}, going by the widths of other weights"
+    number = found.scores.numbers[match.row, match.column]
     if match.margin < 0:
         return f"by themselves another arrangement is {-match.margin:.2f} better; surroundings decided"
     if match.margin < CLEAR:
         return f"the next best arrangement is only {match.margin:.2f} worse"
+    if found.source.numbers[match.row] and found.target.numbers[match.column] and number < 1:
+        return "the numbers in the names disagree"
     return "" if match.alone >= LIKELY else f"by themselves no more alike than {match.alone:.2f}, below {LIKELY}"
 
 
