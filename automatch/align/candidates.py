@@ -108,7 +108,7 @@ def _candidate(
     index = mark.index
     return Candidate(
         slot=slot,
-        kind=_gate(mark),
+        kind=_gate(finder.graph, mark),
         forward=finder.forward(slot),
         backward=finder.backward(slot),
         crossed=_crossed(finder, slot) if inside else frozenset(),
@@ -130,8 +130,11 @@ def _lanes(finder: AnchorFinder, slot: Slot) -> frozenset[str]:
     return frozenset[str]().union(*(lanes.get(reader.index, frozenset()) for reader in readers))
 
 
-def _gate(mark: Landmark) -> str:
+def _gate(graph: UseGraph, mark: Landmark) -> str:
     """Landmarks of one gate can play the same role."""
+    readers = graph.readers(mark.index)
+    if mark.label == "learned" and readers and all(reader.kind == "concat" for reader, _ in readers):
+        return "token"  # stands beside the data, as a class token does, where other tables are added to it
     if mark.kind in ("add", "concat", "mul"):
         return f"{mark.kind} with a weight"
     return f"other {mark.label}" if mark.kind == "other" else mark.kind
@@ -145,7 +148,9 @@ def _widths(graph: UseGraph, mark: Landmark, slot: Slot, parts: int) -> Shape:
     stored = shapes.get(use.weight, ())
     seen = use.view.shape or tuple(stored[axis] for axis in use.view.axes) or stored
     if mark.kind != "contraction" or len(seen) < 2:
-        return tuple(size for size in seen if size != 1)[-2:]
+        while len(seen) > 2 and seen[0] == 1:
+            seen = seen[1:]
+        return seen[-2:]
     regions = {region.axis: region.stop - region.start for region in use.view.regions}
     out = regions.get(use.view.axes[0] if use.view.axes else 0, seen[0])
     if slot.rows is not None:

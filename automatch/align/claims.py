@@ -21,6 +21,7 @@ from automatch.core.landmarks import Landmark, Use
 from automatch.core.mapping import Evidence, Rival, Status
 
 _SURE = 0.2
+_DOUBTFUL = 4.0
 _UNFOLLOWED = "it passes through operators that were not followed before it is used; taken as stored"
 _CONSTANTS = {
     ("norm", "weight"): (1.0, "the source's norm has no scale: ones keep it so"),
@@ -212,7 +213,8 @@ def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim]
     if first.use.form == "table" and first.use.view.regions:
         view = View()
     weakest = min(parts, key=lambda claim: _margin(claim.pair))
-    status: Status = "structural" if _margin(weakest.pair) >= _SURE and exact else "guessed"
+    sure = _margin(weakest.pair) >= _SURE and max(claim.pair.cost or 0.0 for claim in parts) < _DOUBTFUL
+    status: Status = "structural" if sure and exact else "guessed"
     evidence = _evidence(graphs[0], parts, weakest)
     return Assignment(weight, status, evidence, pieces, first.axis, groups, view, first.use.form)
 
