@@ -19,6 +19,7 @@ _TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "emb
 ALIKE = (0.8, 0.7)
 """How like the others a first or last block must be; which of the two serves better depends on the other side."""
 _SIMILAR = 0.6
+_SIMILAR_ENOUGH = 0.75
 
 
 def with_chains(lowered: LandmarkGraph, alike: float = ALIKE[0]) -> UseGraph:
@@ -245,7 +246,7 @@ class _Model:
     length: int
 
 
-def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool) -> UseGraph:
+def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool = False, crossing: int = 1) -> UseGraph:
     """Add chains of one block, with its like neighbours, where such a block repeats elsewhere.
 
     Args:
@@ -253,36 +254,47 @@ def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool) -> UseG
         other: The other side, whose repeated blocks serve as models.
         thorough: Whether this side's own repeated blocks serve as models too, and however many such blocks there are
             (a residual network's short stages); else no more are added than the other side has chains.
+        crossing: How many values may cross the ends of such a block, conditioning aside.
     """
-    sides = (graph, other) if thorough else (other,)
-    models = {
-        _Model(tuple(_kinds(side, chain.block(chain.sample))), len(chain.block(chain.sample)))
-        for side in sides
-        for chain in side.chains
-    }
+    least = {model: _SIMILAR for model in _models(other)}
+    if thorough:
+        least = dict.fromkeys((*_models(graph), *least), _SIMILAR_ENOUGH)
     while thorough or len(graph.chains) < len(other.chains):
-        windows = [_single(graph, model) for model in sorted(models, key=lambda model: (-model.length, model.kinds))]
-        score, window = max(windows, key=lambda pair: pair[0], default=(0.0, range(0)))
-        if score <= _SIMILAR:
+        windows = [(*_single(graph, model, crossing), least[model]) for model in least]
+        score, window, enough = max(windows, key=lambda option: option[0], default=(0.0, range(0), 1.0))
+        if score <= enough:
             break
         chain = _extended(graph, Chain((window.start, window.stop)), list(graph.chains), ALIKE[0])
         graph = UseGraph(graph.lowered, tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
     return graph
 
 
-def _single(graph: UseGraph, model: _Model) -> tuple[float, range]:
-    """The stretch outside all chains that is most like a model block, cut where one value crosses."""
-    best = (0.0, range(0))
+def _models(graph: UseGraph) -> list[_Model]:
+    blocks = [chain.block(chain.sample) for chain in graph.chains]
+    return [_Model(tuple(_kinds(graph, block)), len(block)) for block in blocks]
+
+
+def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range]:
+    """The stretch outside all chains that is most like a model block; among equals, the one crossed by fewest values."""
     outside = {mark.index for mark in graph.outside() if mark.kind not in ("input", "output")}
-    ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= 1 + _background(graph, q)]
-    for start in ends:
-        for stop in ends:
-            if not model.length // 3 <= stop - start <= 2 * model.length:
-                continue
-            window = range(start, stop)
-            score = similarity(_kinds(graph, window), list(model.kinds)) if outside.issuperset(window) else 0.0
-            best = max(best, (score, window), key=lambda pair: pair[0])
-    return best
+    ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= crossing + _background(graph, q)]
+    windows = [
+        range(start, stop)
+        for start in ends
+        if start in outside
+        for stop in ends
+        if model.length // 3 <= stop - start <= 2 * model.length and outside.issuperset(range(start, stop))
+    ]
+    scored = [
+        (
+            similarity(_kinds(graph, window), list(model.kinds)),
+            -graph.live[window.start] - graph.live[window.stop],
+            window,
+        )
+        for window in windows
+    ]
+    score, _, window = max(scored, key=lambda option: option[:2], default=(0.0, 0, range(0)))
+    return score, window
 
 
 def _background(graph: UseGraph, q: int) -> int:

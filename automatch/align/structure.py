@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,7 +25,7 @@ from automatch.align.policy import LayerPolicy, pair_layers, policy_name
 from automatch.align.remarks import chain_name, remarks
 from automatch.align.roles import RolePair, role_pair
 from automatch.align.stream import streams
-from automatch.align.use_graph import UseGraph
+from automatch.align.use_graph import Chain, UseGraph
 from automatch.core.alignment import Alignment
 from automatch.core.graph import Graph
 from automatch.core.landmarks import LandmarkGraph
@@ -71,13 +71,21 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
     Raises:
         PolicyError: An explicit list of layers does not fit.
     """
-    readings: list[tuple[UseGraph, UseGraph]] = []
-    for alike, thorough in product(ALIKE, (False, True)):
+    return min((_align(*reading, layers) for reading in _readings(source, target)), key=_doubt)
+
+
+def _readings(source: LandmarkGraph, target: LandmarkGraph) -> Iterator[tuple[UseGraph, UseGraph]]:
+    """Ways to cut both sides into blocks, the usual one first: which ends are alike, which blocks stand alone."""
+    seen: list[tuple[tuple[Chain, ...], tuple[Chain, ...]]] = []
+    for crossing, thorough, alike in product((1, 2), (False, True), ALIKE):
         ours, theirs = with_chains(source, alike), with_chains(target, alike)
-        ours, theirs = with_single_blocks(ours, theirs, thorough), with_single_blocks(theirs, ours, thorough)
-        if all((ours.chains, theirs.chains) != (first.chains, second.chains) for first, second in readings):
-            readings.append((ours, theirs))
-    return min((_align(*reading, layers) for reading in readings), key=_doubt)
+        ours, theirs = (
+            with_single_blocks(ours, theirs, thorough, crossing),
+            with_single_blocks(theirs, ours, thorough, crossing),
+        )
+        if (ours.chains, theirs.chains) not in seen:
+            seen.append((ours.chains, theirs.chains))
+            yield ours, theirs
 
 
 def _doubt(alignment: Alignment) -> tuple[int, int, float]:

@@ -1,0 +1,189 @@
+"""`automatch.match` itself: layer policies, the same bytes every time, and models left as they were."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import automatch
+from automatch.align.policy import LayerPolicy
+from automatch.core.mapping_json import dumps
+from automatch.errors import InputsError, PolicyError
+from fixtures import wan, wan_renamed
+from fixtures.cases import PAIRS, Pair
+from tests.answers import full, small
+from tests.cli.process import ENVIRONMENT
+from tests.nameless import matched_without_names
+
+every_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+
+
+def match_small_wan(
+    teacher: nn.Module | None = None, student: nn.Module | None = None, layers: LayerPolicy = "uniform"
+) -> automatch.Mapping:
+    return automatch.match(
+        teacher or wan.small_teacher(),
+        student or wan.small_student(),
+        source_inputs=wan.small_teacher_inputs(),
+        target_inputs=wan.small_student_inputs(),
+        layers=layers,
+    )
+
+
+POLICIES: list[tuple[LayerPolicy, list[int]]] = [("first", [0, 1, 2]), ("last", [5, 6, 7]), ([7, 0, 3], [7, 0, 3])]
+
+
+@pytest.mark.parametrize(("policy", "layers"), POLICIES, ids=["first", "last", "explicit"])
+def test_a_policy_decides_which_layers_are_taken(policy: LayerPolicy, layers: list[int]) -> None:
+    mapping = match_small_wan(layers=policy)
+    (chain,) = mapping.chains
+    assert (chain.layers, chain.source_depth) == (tuple(layers), 8)
+    assert chain.policy == (policy if isinstance(policy, str) else "explicit")
+    for layer, taken in enumerate(layers):
+        block = [mapping[key] for key in mapping if key.startswith(f"blocks.{layer}.")]
+        assert {source.split(".")[1] for entry in block for source in entry.sources} == {str(taken)}
+        assert {entry.evidence.source_layer for entry in block} == {taken}
+
+
+def test_layers_are_counted_as_they_run_not_as_they_are_stored() -> None:
+    mapping = match_small_wan(wan_renamed.small_teacher(), layers="first")
+    taken = [mapping[f"blocks.{layer}.attn.out_proj.weight"].sources for layer in range(3)]
+    assert taken == [("units.7.m.a.weight",), ("units.6.m.a.weight",), ("units.5.m.a.weight",)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [([0, 1], "has 2 entries, but the target has 3"), ([0, 1, 8], r"names \[8\]"), ("middle", "'middle' is unknown")],
+)
+def test_a_policy_that_does_not_fit_is_refused(layers: LayerPolicy, message: str) -> None:
+    answer = small("wan")
+    with pytest.raises(PolicyError, match=message):
+        matched_without_names(*answer.graphs, answer.mapping.record, seed=0, layers=layers)
+
+
+def test_key_lists_follow_the_policy_too() -> None:
+    shapes = wan.wan_keys_source(), wan.wan_keys_target()
+    mapping = automatch.match(*shapes, layers="last")  # type: ignore[arg-type]  # shapes will do
+    assert mapping["blocks.0.mlp.0.weight"].sources == ("blocks.24.ffn.0.weight",)
+    assert mapping["blocks.15.mlp.0.weight"].sources == ("blocks.39.ffn.0.weight",)
+
+
+FINGERPRINTS = """
+import hashlib
+from automatch import match
+from automatch.core.mapping_json import dumps
+from fixtures.cases import PAIRS
+for pair in PAIRS:
+    models, inputs = (pair.small_source(), pair.small_target()), (pair.small_source_inputs(), pair.small_target_inputs())
+    mapping = match(*models, source_inputs=inputs[0], target_inputs=inputs[1])
+    print(pair.name, hashlib.sha256(dumps(mapping.record).encode()).hexdigest())
+"""
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    done = subprocess.run(
+        [sys.executable, "-c", FINGERPRINTS],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "PYTHONHASHSEED": seed},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    here = {pair.name: hashlib.sha256(dumps(small(pair.name).mapping.record).encode()).hexdigest() for pair in PAIRS}
+    assert dict(line.split() for line in done.stdout.splitlines()) == here
+
+
+def test_matching_twice_gives_the_same_bytes() -> None:
+    assert dumps(match_small_wan().record) == dumps(small("wan").mapping.record)
+
+
+def test_real_weights_and_meta_weights_give_the_same_expressions() -> None:
+    def on_meta(model: nn.Module) -> nn.Module:
+        return model.to("meta")
+
+    mapping = match_small_wan(on_meta(wan.small_teacher()), on_meta(wan.small_student()))
+    assert [entry.expr for entry in mapping.entries] == [entry.expr for entry in small("wan").mapping.entries]
+
+
+def test_the_callers_models_and_inputs_are_left_as_they_were() -> None:
+    teacher, student = wan.small_teacher().train(), wan.small_student()
+    teacher.blocks[3].eval()
+    teacher.blocks[1].requires_grad_(False)
+    student.conv_in.weight.grad = torch.ones_like(student.conv_in.weight)
+    inputs = wan.small_teacher_inputs(), wan.small_student_inputs()
+    before = [_condition(teacher), _condition(student)]
+    given = [[value.clone() for value in args] for args, _ in inputs]
+    torch.manual_seed(7)
+    dice = torch.get_rng_state()
+    switches = _switches()
+    automatch.match(teacher, student, source_inputs=inputs[0], target_inputs=inputs[1])
+    assert [_condition(teacher), _condition(student)] == before
+    assert all(torch.equal(a, b) for (args, _), copies in zip(inputs, given, strict=True) for a, b in zip(args, copies))
+    assert torch.equal(torch.get_rng_state(), dice)
+    assert _switches() == switches
+
+
+def _condition(model: nn.Module) -> dict[str, object]:
+    """Everything about a model that a careless tracer could change, in a form that can be compared."""
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    modules = dict(model.named_modules())
+    return {
+        "state": {name: (id(tensor), _bytes(tensor)) for name, tensor in tensors.items()},
+        "requires_grad": {name: tensor.requires_grad for name, tensor in tensors.items()},
+        "grad": {name: None if tensor.grad is None else _bytes(tensor.grad) for name, tensor in tensors.items()},
+        "training": {name: module.training for name, module in modules.items()},
+        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+        "hooks": {name: (len(module._forward_hooks), len(module._forward_pre_hooks)) for name, module in modules.items()},
+        "forward": {name: type(module) for name, module in modules.items()},
+    }
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().numpy().tobytes()
+
+
+def _switches() -> tuple[object, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.backends.mha.get_fastpath_enabled(),
+        torch.get_num_threads(),
+    )
+
+
+@every_pair
+def test_meta_models_keep_their_tensors(pair: Pair) -> None:
+    fresh, after = pair.target(), full(pair.name).models[1]
+    assert [name for name, _ in after.named_modules()] == [name for name, _ in fresh.named_modules()]
+    assert [(name, type(value)) for name, value in after.state_dict(keep_vars=True).items()] == [
+        (name, type(value)) for name, value in fresh.state_dict(keep_vars=True).items()
+    ]
+
+
+def test_a_model_without_inputs_is_refused_with_the_next_step() -> None:
+    with pytest.raises(InputsError, match=r"source_inputs=\(args, kwargs\)"):
+        automatch.match(wan.small_teacher(), wan.small_student(), target_inputs=wan.small_student_inputs())
+
+
+def test_progress_names_the_stages() -> None:
+    said: list[str] = []
+    automatch.match(
+        nn.Linear(2, 3),
+        nn.Linear(2, 3),
+        source_inputs=torch.ones(1, 2),
+        target_inputs=torch.ones(1, 2),
+        progress=said.append,
+    )
+    assert said == [
+        "source: tracing Linear with torch.export",
+        "target: tracing Linear with torch.export",
+        "matching",
+    ]

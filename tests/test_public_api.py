@@ -1,0 +1,99 @@
+"""What other programs may use, and what importing it costs; a change here is a change of the public interface."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+import automatch
+from automatch.core.mapping import Entry, Evidence, Rung, Status
+from tests.cli.process import run_python
+
+HEAVY = {"torch", "numpy", "scipy", "networkx", "safetensors", "rich"}
+
+SIGNATURES: dict[str, list[str]] = {
+    "match": [
+        "source",
+        "target",
+        "*, source_inputs=None",
+        "*, target_inputs=None",
+        "*, layers='uniform'",
+        "*, allow_untraced=False",
+        "*, progress=None",
+    ],
+    "convert": ["checkpoint", "mapping", "out"],
+    "load": ["path"],
+    "Mapping": ["record"],
+    "Mapping.load": ["path"],
+    "Mapping.apply": ["self", "state_dict"],
+    "Mapping.save": ["self", "path"],
+    "Mapping.summary": ["self"],
+    "Mapping.check": ["self", "expected"],
+    "Mapping.rules": ["self"],
+    "Mapping.__getitem__": ["self", "target"],
+}
+
+
+def spelled(function: Callable[..., Any]) -> list[str]:
+    """Every parameter: its name, its default, and a star where it goes by name only."""
+    parameters = inspect.signature(function).parameters.values()
+    stars = {inspect.Parameter.KEYWORD_ONLY: "*, ", inspect.Parameter.POSITIONAL_OR_KEYWORD: ""}
+    return [
+        f"{stars[each.kind]}{each.name}" + (f"={each.default!r}" if each.default is not each.empty else "")
+        for each in parameters
+    ]
+
+
+def found(path: str) -> Any:
+    value: Any = automatch
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def test_the_public_names_are_these() -> None:
+    assert automatch.__all__ == ["AutomatchError", "Mapping", "__version__", "convert", "load", "match"]
+    assert all(hasattr(automatch, name) for name in automatch.__all__)
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_public_functions_are_called_like_this(path: str) -> None:
+    assert spelled(found(path)) == SIGNATURES[path]
+
+
+def test_a_mapping_offers_these() -> None:
+    offered = [name for name in vars(automatch.Mapping) if not name.startswith("_")]
+    methods = ["apply", "check", "load", "rules", "save", "summary"]
+    assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused"])
+
+
+def test_an_entry_and_its_evidence_have_these_fields() -> None:
+    assert list(inspect.signature(Entry).parameters) == ["target", "shape", "dtype", "status", "expr", "evidence"]
+    assert isinstance(Entry.sources, property)
+    fields = ["method", "reasons", "cost", "margin", "rivals", "resized", "source_layer"]
+    assert list(inspect.signature(Evidence).parameters) == fields
+
+
+def test_statuses_and_rungs_are_these() -> None:
+    assert get_args(Status) == ("proved", "structural", "guessed", "unmapped")
+    assert get_args(Rung) == ("export", "draft_export", "recorder", "names")
+
+
+def test_a_public_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'fit'"):
+        automatch.fit  # noqa: B018  # the lookup is what is tested
+
+
+@pytest.mark.parametrize("module", ["automatch", "automatch.cli", "automatch.errors", "automatch.core.mapping"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    done = run_python("-c", f"import sys, {module}; print(sorted({HEAVY!r}.intersection(sys.modules)))")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_the_package_says_that_it_is_typed_and_which_version_it_is() -> None:
+    code = "import automatch, importlib.resources as r; print((r.files(automatch) / 'py.typed').is_file())"
+    assert run_python("-c", code).stdout == "True\n"
+    assert automatch.__version__.count(".") == 2
