@@ -141,11 +141,10 @@ def _gate(graph: UseGraph, mark: Landmark) -> str:
 
 
 def _widths(graph: UseGraph, mark: Landmark, slot: Slot, parts: int) -> Shape:
-    shapes = {weight.name: weight.shape for weight in graph.lowered.graph.weights}
     use = mark.use("weight") or next(iter(mark.uses), None)
     if use is None:
         return ()
-    stored = shapes.get(use.weight, ())
+    stored = graph.shapes.get(use.weight, ())
     seen = use.view.shape or tuple(stored[axis] for axis in use.view.axes) or stored
     if mark.kind != "contraction" or len(seen) < 2:
         while len(seen) > 2 and seen[0] == 1:

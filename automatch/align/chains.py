@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from automatch.align.repeats import Repeat, longest_repeat
 from automatch.align.use_graph import Chain, UseGraph
-from automatch.core.landmarks import Landmark, LandmarkGraph
+from automatch.core.landmarks import Landmark
 
 _TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "embedding")
 ALIKE = (0.8, 0.7)
@@ -22,19 +22,18 @@ _SIMILAR = 0.6
 _SIMILAR_ENOUGH = 0.75
 
 
-def with_chains(lowered: LandmarkGraph, alike: float = ALIKE[0]) -> UseGraph:
-    """The use graph of a lowered model, with its chains.
+def with_chains(graph: UseGraph, alike: float = ALIKE[0]) -> UseGraph:
+    """A use graph cut into its chains.
 
     Args:
-        lowered: The landmarks.
+        graph: The use graph of a model.
         alike: How similar a first or last block must be to the others to count as one of them.
     """
-    graph = UseGraph(lowered)
     weighty = [landmark.index for landmark in graph.landmarks if _is_weighty(landmark)]
     chains = sorted(_chains(graph, weighty, 0, len(weighty)), key=lambda chain: chain.cuts)
     for number in range(len(chains)):
         chains[number] = _extended(graph, chains[number], chains, alike)
-    return replace(graph, chains=tuple(chains))
+    return graph.cut_into(tuple(chains))
 
 
 def _is_weighty(landmark: Landmark) -> bool:
@@ -43,8 +42,7 @@ def _is_weighty(landmark: Landmark) -> bool:
 
 def _symbol(graph: UseGraph, index: int) -> Hashable:
     landmark = graph.landmarks[index]
-    shapes = {weight.name: weight.shape for weight in graph.lowered.graph.weights}
-    uses = tuple(sorted((use.role, shapes.get(use.weight, ()), use.view.regions) for use in landmark.uses))
+    uses = tuple(sorted((use.role, graph.shapes.get(use.weight, ()), use.view.regions) for use in landmark.uses))
     return (landmark.kind, landmark.shape, _fed(graph, landmark), uses)
 
 
@@ -260,12 +258,14 @@ def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool = False,
     if thorough:
         least = dict.fromkeys((*_models(graph), *least), _SIMILAR_ENOUGH)
     while thorough or len(graph.chains) < len(other.chains):
-        windows = [(*_single(graph, model, crossing), least[model]) for model in least]
+        # the longest model first: a decoder's block holds what looks like an encoder's
+        models = sorted(least, key=lambda model: (-model.length, model.kinds))
+        windows = [(*_single(graph, model, crossing), least[model]) for model in models]
         score, window, enough = max(windows, key=lambda option: option[0], default=(0.0, range(0), 1.0))
         if score <= enough:
             break
         chain = _extended(graph, Chain((window.start, window.stop)), list(graph.chains), ALIKE[0])
-        graph = UseGraph(graph.lowered, tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
+        graph = graph.cut_into(tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
     return graph
 
 
@@ -275,7 +275,7 @@ def _models(graph: UseGraph) -> list[_Model]:
 
 
 def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range]:
-    """The stretch outside all chains that is most like a model block; among equals, the one crossed by fewest values."""
+    """The stretch outside all chains that is most like a model block; among equals, crossed by fewest values."""
     outside = {mark.index for mark in graph.outside() if mark.kind not in ("input", "output")}
     ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= crossing + _background(graph, q)]
     windows = [

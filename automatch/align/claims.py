@@ -16,7 +16,6 @@ from automatch.align.roles import RolePair, reasons
 from automatch.align.slots import Rows, Slot
 from automatch.align.use_graph import UseGraph
 from automatch.core.alignment import Assignment, Piece, Region, View
-from automatch.core.graph import Shape
 from automatch.core.landmarks import Landmark, Use
 from automatch.core.mapping import Evidence, Rival, Status
 
@@ -169,7 +168,9 @@ def _as_stored(
 ) -> Assignment:
     """A weight whose way to its operator was not followed: all of one source weight as it is stored, as a guess."""
     sources = {claim.piece.source if claim.piece else None for claim in claims}
-    ranks = [len(_shape(graph, name)) for graph, name in zip(graphs, (_source(unfollowed[0]), weight), strict=True)]
+    ranks = [
+        len(graph.shapes.get(name, ())) for graph, name in zip(graphs, (_source(unfollowed[0]), weight), strict=True)
+    ]
     if len(sources) != 1 or ranks[0] != ranks[1]:
         return _unmapped(weight, unfollowed[0], "it is used through operators that were not followed")
     return _of_parts(graphs, weight, [replace(unfollowed[0], rows=None, axis=0)])
@@ -177,10 +178,6 @@ def _as_stored(
 
 def _source(claim: Claim) -> str:
     return (claim.piece.source or "") if claim.piece is not None else ""
-
-
-def _shape(graph: UseGraph, weight: str) -> Shape:
-    return next((known.shape for known in graph.lowered.graph.weights if known.name == weight), ())
 
 
 def _tiling(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim]) -> list[Claim] | None:
@@ -199,7 +196,7 @@ def _tiling(graphs: tuple[UseGraph, UseGraph], weight: str, claims: list[Claim])
 
 
 def _size(graph: UseGraph, claim: Claim) -> int | None:
-    shape = _shape(graph, claim.use.weight)
+    shape = graph.shapes.get(claim.use.weight, ())
     axis = claim.use.view.axes[claim.axis] if claim.use.view.axes else claim.axis
     return shape[axis] if axis < len(shape) else None
 

@@ -76,9 +76,11 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
 
 def _readings(source: LandmarkGraph, target: LandmarkGraph) -> Iterator[tuple[UseGraph, UseGraph]]:
     """Ways to cut both sides into blocks, the usual one first: which ends are alike, which blocks stand alone."""
+    graphs = UseGraph(source), UseGraph(target)
+    chained = {alike: tuple(with_chains(graph, alike) for graph in graphs) for alike in ALIKE}
     seen: list[tuple[tuple[Chain, ...], tuple[Chain, ...]]] = []
     for crossing, thorough, alike in product((1, 2), (False, True), ALIKE):
-        ours, theirs = with_chains(source, alike), with_chains(target, alike)
+        ours, theirs = chained[alike]
         ours, theirs = (
             with_single_blocks(ours, theirs, thorough, crossing),
             with_single_blocks(theirs, ours, thorough, crossing),

@@ -8,7 +8,10 @@ from functools import cached_property
 
 import networkx as nx
 
+from automatch.core.graph import Shape
 from automatch.core.landmarks import Edge, Landmark, LandmarkGraph
+
+_SHARED = ("edges", "shapes", "_readers", "live")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,18 @@ class UseGraph:
     def landmarks(self) -> tuple[Landmark, ...]:
         """All landmarks, in execution order."""
         return self.lowered.landmarks
+
+    def cut_into(self, chains: tuple[Chain, ...]) -> UseGraph:
+        """The same graph with other chains; what does not depend on them is not computed again."""
+        other = UseGraph(self.lowered, chains)
+        known = {name: self.__dict__[name] for name in _SHARED if name in self.__dict__}
+        other.__dict__.update(known)
+        return other
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes of the stored weights."""
+        return {weight.name: weight.shape for weight in self.lowered.graph.weights}
 
     def readers(self, index: int) -> list[tuple[Landmark, Edge]]:
         """Who reads a landmark's value, with the operand it is."""

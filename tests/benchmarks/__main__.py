@@ -43,8 +43,8 @@ def main() -> None:
         f"1 cold and {options.repeats} warm rounds per depth"
     )
     found = [_measured(depth, options.repeats) for depth in depths]
-    console.print(*_stages(next(each for each in found if each.layers == PUBLISHED)), sep="\n")
-    console.print(*_growth(found), sep="\n")
+    for part in (*_stages(next(each for each in found if each.layers == PUBLISHED)), *_growth(found)):
+        console.print(part, highlight=False)
 
 
 def _options() -> argparse.Namespace:
@@ -65,24 +65,26 @@ def _warm(found: Measurement, *stages: str) -> float:
     return median(sum(times[stage] for stage in stages) for times in found.rounds[1:])
 
 
-def _stages(found: Measurement) -> tuple[Table, str]:
-    table = Table(
-        title=f"\nWan 2.2 at full size: {found.layers} layers, {found.tensors:,} tensors, {found.nodes:,} nodes on "
-        f"both sides; {found.mapped} of {found.total} weights mapped",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
+def _stages(found: Measurement) -> tuple[str, Table, str]:
+    title = (
+        f"\nWan 2.2 at full size: {found.layers} layers, {found.tensors:,} tensors, {found.nodes:,} nodes on both "
+        f"sides; {found.mapped} of {found.total} weights mapped"
     )
-    table.add_column("stage")
-    for name in ("cold s", "warm s", "share of tracing"):
-        table.add_column(name, justify="right")
+    table = _table("stage", "cold s", "warm s", "share of tracing")
     every = tuple(found.rounds[0])
-    rows = [(stage, (stage,)) for stage in every]
+    rows: list[tuple[str, tuple[str, ...]]] = [(stage, (stage,)) for stage in every]
     rows += [("tracing", TRACING), ("matching", MATCHING), ("total", every)]
     for name, stages in rows:
         if name in ("tracing", "total"):
             table.add_section()
         seconds = _warm(found, *stages)
-        table.add_row(name, *_seconds(_cold(found.rounds[0], stages), seconds), f"{seconds / _warm(found, *TRACING):.1%}")
+        table.add_row(
+            name, *_seconds(_cold(found.rounds[0], stages), seconds), f"{seconds / _warm(found, *TRACING):.1%}"
+        )
+    return title, table, _verdict(found)
+
+
+def _verdict(found: Measurement) -> str:
     share = _warm(found, *MATCHING) / _warm(found, *TRACING)
     notes = [
         _aim(f"matching is {share:.1%} of tracing (warm)", f"at most {SHARE_AIM:.0%}", share <= SHARE_AIM),
@@ -92,17 +94,12 @@ def _stages(found: Measurement) -> tuple[Table, str]:
             found.peak_mb < MEMORY_AIM_MB,
         ),
     ]
-    return table, "\n".join(notes)
+    return "\n".join(notes)
 
 
-def _growth(found: list[Measurement]) -> tuple[Table, str]:
-    table = Table(
-        title="\nGrowth with the teacher's layers (the student has 16): warm medians, and the ratio to the row above",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for name in ("layers", "tensors", "nodes", "tracing s", "", "matching s", "", "total s", "", "peak MB"):
-        table.add_column(name, justify="right")
+def _growth(found: list[Measurement]) -> tuple[str, Table, str]:
+    title = "\nGrowth with the teacher's layers (the student has 16): warm medians, and the ratio to the row above"
+    table = _table("layers", "tensors", "nodes", "tracing s", "", "matching s", "", "total s", "", "peak MB")
     worst = 0.0
     for before, each in zip([None, *found], found, strict=False):
         cells = []
@@ -112,7 +109,15 @@ def _growth(found: list[Measurement]) -> tuple[Table, str]:
             worst = max(worst, ratio if before and each.layers == 2 * before.layers else 0.0)
         table.add_row(str(each.layers), f"{each.tensors:,}", f"{each.nodes:,}", *cells, f"{each.peak_mb:.0f}")
     note = _aim(f"doubling the layers costs at most x{worst:.2f}", f"at most x{GROWTH_AIM:g}", worst <= GROWTH_AIM)
-    return table, note if worst else "no depth is twice another: nothing to say about doubling"
+    return title, table, note if worst else "  no depth is twice the one above: nothing to say about doubling"
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
 
 
 def _cold(times: Times, stages: tuple[str, ...]) -> float:
