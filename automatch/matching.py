@@ -7,6 +7,9 @@ from collections.abc import Mapping as MappingABC
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from torch import nn
+from torch.export import ExportedProgram
+
 from automatch.align.names import align_names
 from automatch.align.policy import LayerPolicy
 from automatch.align.structure import align_structure
@@ -19,8 +22,7 @@ from automatch.synthesize import synthesize
 from automatch.trace import trace
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.export import ExportedProgram
+    from torch import Tensor
 
 Model: TypeAlias = "nn.Module | ExportedProgram | MappingABC[str, Tensor] | str | PathLike[str]"
 Progress: TypeAlias = Callable[[str], None]
@@ -74,8 +76,12 @@ def match(
         ('2.weight',)
     """
     say = progress or _silent
-    ours = trace(source, source_inputs, label="source", allow_untraced=allow_untraced, progress=say)
-    theirs = trace(target, target_inputs, label="target", allow_untraced=allow_untraced, progress=say)
+    # where one side is names and shapes alone, the other side's code has nothing to be compared with yet
+    names_only = not (_has_code(source) and _has_code(target))
+    ours, theirs = (
+        trace(side, inputs, label=label, allow_untraced=allow_untraced, names_only=names_only, progress=say)
+        for side, inputs, label in ((source, source_inputs, "source"), (target, target_inputs, "target"))
+    )
     say("matching")
     alignment = _align(ours, theirs, layers)
     entries = synthesize(alignment, ours, theirs)
@@ -86,6 +92,10 @@ def _align(source: Graph, target: Graph, layers: LayerPolicy) -> Alignment:
     if not source.nodes or not target.nodes:
         return align_names(source, target, layers)
     return align_structure(to_landmarks(source), to_landmarks(target), layers)
+
+
+def _has_code(model: Model) -> bool:
+    return isinstance(model, nn.Module | ExportedProgram)
 
 
 def _side(graph: Graph) -> Side:

@@ -168,10 +168,9 @@ def _as_stored(
 ) -> Assignment:
     """A weight whose way to its operator was not followed: all of one source weight as it is stored, as a guess."""
     sources = {claim.piece.source if claim.piece else None for claim in claims}
-    ranks = [
-        len(graph.shapes.get(name, ())) for graph, name in zip(graphs, (_source(unfollowed[0]), weight), strict=True)
-    ]
-    if len(sources) != 1 or ranks[0] != ranks[1]:
+    names = (_source(unfollowed[0]), weight)
+    ranks = {len(graph.shapes.get(name, ())) for graph, name in zip(graphs, names, strict=True)}
+    if len(sources) != 1 or len(ranks) != 1:
         return _unmapped(weight, unfollowed[0], "it is used through operators that were not followed")
     return _of_parts(graphs, weight, [replace(unfollowed[0], rows=None, axis=0)])
 

@@ -44,6 +44,30 @@ def pair_layers(policy: LayerPolicy, source_depth: int, target_depth: int) -> tu
     return _explicit(policy, source_depth, target_depth)
 
 
+def chain_policies(policy: LayerPolicy, depths: Sequence[tuple[int, int]]) -> tuple[LayerPolicy, ...]:
+    """The policy of every pair of chains: an explicit list rules the chains that it fits, the others are uniform.
+
+    Args:
+        policy: The policy that was asked for.
+        depths: Source and target depth of every pair of chains.
+
+    Raises:
+        PolicyError: An explicit list fits no chain.
+
+    Example:
+        >>> chain_policies([0, 3], [(4, 2), (6, 3)])
+        ([0, 3], 'uniform')
+    """
+    if isinstance(policy, str):
+        return (policy,) * len(depths)
+    if not depths:
+        raise PolicyError(f"the list of layers has {len(policy)} entries, but no repeated blocks could be paired")
+    fitting = [len(policy) == target for _, target in depths]
+    if not any(fitting):
+        pair_layers(policy, *max(depths, key=lambda pair: pair[1]))  # raises, with both numbers
+    return tuple(policy if fits else "uniform" for fits in fitting)
+
+
 def policy_name(policy: LayerPolicy) -> str:
     """The policy's name as evidence states it; a list is `explicit`."""
     return policy if isinstance(policy, str) else "explicit"

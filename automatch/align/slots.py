@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from automatch.canonicalize import ops
 from automatch.core.graph import Graph, Node, Ref, operands
 from automatch.core.landmarks import Landmark
 
-Channels = npt.NDArray[np.int64]
+Channels: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def _replay(node: Node, value: Channels | tuple[Channels, ...] | None) -> Channe
     if node.op in ops.SPLITS:
         return _split(node, value, numbers)
     if node.op == "select" and len(numbers) == 2:
-        return np.take(value, numbers[1], axis=numbers[0])
+        chosen: Channels = np.moveaxis(value, numbers[0], 0)[numbers[1]]
+        return chosen
     if node.op in ("slice", "narrow"):
         return _sliced(node, value, numbers)
     if node.op in ops.PERMUTES:

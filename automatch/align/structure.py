@@ -21,7 +21,7 @@ from automatch.align.claims import to_assignments
 from automatch.align.companions import companions
 from automatch.align.costs import WidthMap, pair
 from automatch.align.inputs import pair_inputs, paired_widths
-from automatch.align.policy import LayerPolicy, pair_layers, policy_name
+from automatch.align.policy import LayerPolicy, chain_policies, pair_layers, policy_name
 from automatch.align.remarks import chain_name, remarks
 from automatch.align.roles import RolePair, role_pair
 from automatch.align.stream import streams
@@ -30,6 +30,7 @@ from automatch.core.alignment import Alignment
 from automatch.core.graph import Graph
 from automatch.core.landmarks import LandmarkGraph
 from automatch.core.mapping import LayerPairing
+from automatch.errors import PolicyError
 
 _REFUSAL_INSIDE = 5.0
 _REFUSAL_OUTSIDE = 6.0
@@ -71,7 +72,16 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
     Raises:
         PolicyError: An explicit list of layers does not fit.
     """
-    return min((_align(*reading, layers) for reading in _readings(source, target)), key=_doubt)
+    found: list[Alignment] = []
+    refused: PolicyError | None = None
+    for reading in _readings(source, target):
+        try:
+            found.append(_align(*reading, layers))
+        except PolicyError as error:  # another reading may have a chain that the list fits
+            refused = refused or error
+    if not found and refused is not None:
+        raise refused
+    return min(found, key=_doubt)
 
 
 def _readings(source: LandmarkGraph, target: LandmarkGraph) -> Iterator[tuple[UseGraph, UseGraph]]:
@@ -100,8 +110,9 @@ def _align(source: UseGraph, target: UseGraph, layers: LayerPolicy) -> Alignment
     sides, chain_pairs = _compare(source, target)
     found: list[RolePair] = []
     pairings = []
-    for number_source, number_target in chain_pairs:
-        pairing, pairs = _align_chain(sides, number_source, number_target, layers)
+    depths = [(source.chains[a].depth, target.chains[b].depth) for a, b in chain_pairs]
+    for (number_source, number_target), policy in zip(chain_pairs, chain_policies(layers, depths), strict=True):
+        pairing, pairs = _align_chain(sides, number_source, number_target, policy)
         pairings.append(pairing)
         found += pairs
     found += _align_outside(sides)

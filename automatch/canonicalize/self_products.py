@@ -2,9 +2,9 @@
 
 A norm multiplies (or divides) a tensor by a statistic of the same tensor: `x * rsqrt(mean(x ** 2) + eps)`,
 `(x - mean) / sqrt(var + eps)`, `x / x.norm()`. A gated activation multiplies a tensor by a pointwise function of
-itself: `x * sigmoid(x)`, `0.5 * x * (1 + erf(x / sqrt(2)))`. Both are one shape of graph: a product whose second operand
-leads
-back, through arithmetic only, to the first. A reduction on the way makes it a norm, a squashing function an activation.
+itself: `x * sigmoid(x)`, `0.5 * x * (1 + erf(x / sqrt(2)))`. Both are one shape of graph: a product whose second
+operand leads back, through arithmetic only, to the first. A reduction on the way makes it a norm, a squashing function
+an activation.
 """
 
 from __future__ import annotations

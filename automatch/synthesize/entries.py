@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from automatch.core.alignment import Alignment, Assignment, Form, Piece
 from automatch.core.expr import Constant, Expr, Source
-from automatch.core.graph import Graph, Shape, Weight
-from automatch.core.mapping import Entry, Evidence, Rung
+from automatch.core.graph import Graph, Rung, Shape, Weight
+from automatch.core.mapping import Entry, Evidence
 from automatch.resize import fit
 from automatch.synthesize.build import join, reshape, seen, seen_shape, stored
 

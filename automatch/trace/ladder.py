@@ -54,6 +54,7 @@ def trace(
     *,
     label: str = "source",
     allow_untraced: bool = False,
+    names_only: bool = False,
     progress: Progress | None = None,
 ) -> Graph:
     """Record one side of a match as a graph.
@@ -69,6 +70,7 @@ def trace(
             tensor; None takes those that the model carries.
         label: What error messages call this side: `"source"` or `"target"`.
         allow_untraced: Whether a module that cannot be recorded is taken by names and shapes alone.
+        names_only: Whether a module's code is left aside: names and shapes are all that is asked for.
         progress: Called with a line of text before each slow step.
 
     Raises:
@@ -78,6 +80,9 @@ def trace(
         ModelError: `side` is none of the above.
     """
     say = progress or _silent
+    if isinstance(side, nn.Module) and names_only:
+        inventory = of_module(side)
+        return Graph(inventory.weights, notes=inventory.notes, name=type(side).__name__)
     if isinstance(side, nn.Module):
         return _of_module(side, inputs, label, allow_untraced, say)
     if isinstance(side, ExportedProgram):
