@@ -18,8 +18,8 @@ from automatch.core.landmarks import Landmark
 _TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "embedding")
 ALIKE = (0.8, 0.7)
 """How like the others a first or last block must be; which of the two serves better depends on the other side."""
-_SIMILAR = 0.6
-_SIMILAR_ENOUGH = 0.75
+_SIMILAR_TO_OWN = 0.75
+_SIMILAR_TO_OTHER = 0.6
 
 
 def with_chains(graph: UseGraph, alike: float = ALIKE[0]) -> UseGraph:
@@ -87,8 +87,9 @@ def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, in
     for phase in range(min(repeat.slack, repeat.period) + 1):
         at = repeat.start + phase + middle * repeat.period
         low, high = place[at - 1], place[at] if at < len(place) else end
-        crossing, before = min((_crossing(graph, q), high - q) for q in range(high, low, -1))
-        options.append((crossing, phase, _chain(place, repeat, phase, before, end)))
+        # the earliest of equal cuts: what prepares a block (a condition that is added) belongs to it
+        crossing, before = min((_crossing(graph, q), q - high) for q in range(low + 1, high + 1))
+        options.append((crossing, phase, _chain(place, repeat, phase, -before, end)))
     least = min(crossing for crossing, _, _ in options)
     tied = [(phase, chain) for crossing, phase, chain in options if crossing == least]
     phase, chain = max(tied, key=lambda option: (_depth(graph, option[1]), -option[0]))
@@ -240,8 +241,11 @@ def similarity(first: list[str], second: list[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
+    """What a block that stands alone may be recognised by: a repeated block of this side or of the other."""
+
     kinds: tuple[str, ...]
     length: int
+    own: bool
 
 
 def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool = False, crossing: int = 1) -> UseGraph:
@@ -254,24 +258,36 @@ def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool = False,
             (a residual network's short stages); else no more are added than the other side has chains.
         crossing: How many values may cross the ends of such a block, conditioning aside.
     """
-    least = {model: _SIMILAR for model in _models(other)}
-    if thorough:
-        least = dict.fromkeys((*_models(graph), *least), _SIMILAR_ENOUGH)
+    models = [*_models(other, own=False), *(_models(graph, own=True) if thorough else ())]
+    models.sort(key=lambda model: -model.length)  # a decoder's block holds what looks like an encoder's
     while thorough or len(graph.chains) < len(other.chains):
-        # the longest model first: a decoder's block holds what looks like an encoder's
-        models = sorted(least, key=lambda model: (-model.length, model.kinds))
-        windows = [(*_single(graph, model, crossing), least[model]) for model in models]
-        score, window, enough = max(windows, key=lambda option: option[0], default=(0.0, range(0), 1.0))
-        if score <= enough:
+        windows = [_single(graph, model, crossing) for model in models]
+        score, window = max(windows, key=lambda option: option[0], default=(0.0, range(0)))
+        if score <= 0:
             break
         chain = _extended(graph, Chain((window.start, window.stop)), list(graph.chains), ALIKE[0])
         graph = graph.cut_into(tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
     return graph
 
 
-def _models(graph: UseGraph) -> list[_Model]:
+def _models(graph: UseGraph, own: bool) -> list[_Model]:
     blocks = [chain.block(chain.sample) for chain in graph.chains]
-    return [_Model(tuple(_kinds(graph, block)), len(block)) for block in blocks]
+    return [_Model(tuple(_kinds(graph, block)), len(block), own) for block in blocks]
+
+
+def _resemblance(kinds: list[str], model: _Model) -> float:
+    """How like a model a stretch is, above what is needed; the other side's blocks may hold more than this side's.
+
+    Against a block of the other side, what a stretch shares counts twice as much as what it lacks: an F-measure with
+    beta = 1/2 of the longest common subsequence (van Rijsbergen, "Information Retrieval", 1979, chapter 7).
+    """
+    if model.own:
+        return similarity(kinds, list(model.kinds)) - _SIMILAR_TO_OWN
+    common = similarity(kinds, list(model.kinds)) * (len(kinds) + len(model.kinds)) / 2
+    if not common:
+        return 0.0
+    precision, recall = common / len(kinds), common / len(model.kinds)
+    return 1.25 * precision * recall / (0.25 * precision + recall) - _SIMILAR_TO_OTHER
 
 
 def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range]:
@@ -293,7 +309,7 @@ def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range
         )
         for window in windows
     ]
-    score, _, window = max(scored, key=lambda option: option[:2], default=(0.0, 0, range(0)))
+    score, _, window = max(scored, key=lambda option: option[:2], default=(-1.0, 0, range(0)))
     return score, window
 
 

@@ -21,6 +21,7 @@ from automatch.core.mapping import Evidence, Rival, Status
 
 _SURE = 0.2
 _DOUBTFUL = 4.0
+_SURE_THOUGH_DOUBTFUL = 2.0
 _UNFOLLOWED = "it passes through operators that were not followed before it is used; taken as stored"
 _CONSTANTS = {
     ("norm", "weight"): (1.0, "the source's norm has no scale: ones keep it so"),
@@ -209,10 +210,17 @@ def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim]
     if first.use.form == "table" and first.use.view.regions:
         view = View()
     weakest = min(parts, key=lambda claim: _margin(claim.pair))
-    sure = _margin(weakest.pair) >= _SURE and max(claim.pair.cost or 0.0 for claim in parts) < _DOUBTFUL
+    sure = all(_is_sure(claim.pair) for claim in parts)
     status: Status = "structural" if sure and exact else "guessed"
     evidence = _evidence(graphs[0], parts, weakest)
     return Assignment(weight, status, evidence, pieces, first.axis, groups, view, first.use.form)
+
+
+def _is_sure(pair: RolePair) -> bool:
+    """Whether a pair is far ahead of its runner-up, the more so the less alike the two are."""
+    if (pair.cost or 0.0) < _DOUBTFUL:
+        return pair.margin is None or pair.margin >= _SURE
+    return pair.margin is not None and pair.margin >= _SURE_THOUGH_DOUBTFUL
 
 
 def _sized(claim: Claim, rows: Rows | None) -> Piece:

@@ -110,12 +110,14 @@ def _align(source: UseGraph, target: UseGraph, layers: LayerPolicy) -> Alignment
     sides, chain_pairs = _compare(source, target)
     found: list[RolePair] = []
     pairings = []
-    depths = [(source.chains[a].depth, target.chains[b].depth) for a, b in chain_pairs]
+    chains = sides.source.graph.chains, sides.target.graph.chains
+    depths = [(chains[0][a].depth, chains[1][b].depth) for a, b in chain_pairs]
     for (number_source, number_target), policy in zip(chain_pairs, chain_policies(layers, depths), strict=True):
         pairing, pairs = _align_chain(sides, number_source, number_target, policy)
         pairings.append(pairing)
         found += pairs
     found += _align_outside(sides)
+    found += _alone(sides, {number for _, number in chain_pairs})
     assignments = to_assignments(sides.graphs, found)
     assignments += companions(source.lowered.graph, target.lowered.graph, assignments)
     return Alignment(assignments, tuple(pairings), remarks(*sides.graphs))
@@ -126,6 +128,9 @@ def _compare(ours: UseGraph, theirs: UseGraph) -> tuple[Sides, list[tuple[int, i
     apart = distances(ours, names[0]), distances(theirs, names[1])
     flows = streams(ours, apart[0].inputs), streams(theirs, apart[1].inputs)
     chain_pairs = pair_chains((ours, flows[0], apart[0]), (theirs, flows[1], apart[1]))
+    kept = _kept(ours, {a for a, _ in chain_pairs}), _kept(theirs, {b for _, b in chain_pairs})
+    if kept != (ours.chains, theirs.chains):
+        return _compare(ours.cut_into(kept[0]), theirs.cut_into(kept[1]))
     shared = {a: f"chain {b}" for a, b in chain_pairs}
     source_names = {number: shared.get(number, f"source chain {number}") for number in range(len(ours.chains))}
     target_names = {number: f"chain {number}" for number in range(len(theirs.chains))}
@@ -134,6 +139,23 @@ def _compare(ours: UseGraph, theirs: UseGraph) -> tuple[Sides, list[tuple[int, i
         widths.note(width, other)
     finders = AnchorFinder(ours, flows[0], source_names), AnchorFinder(theirs, flows[1], target_names)
     return Sides(*finders, apart, (_words(ours.lowered.graph), _words(theirs.lowered.graph)), widths), chain_pairs
+
+
+def _kept(graph: UseGraph, paired: set[int]) -> tuple[Chain, ...]:
+    """Chains that found a partner or truly repeat; a block that stands alone and has no partner is no chain."""
+    return tuple(chain for number, chain in enumerate(graph.chains) if number in paired or chain.depth > 1)
+
+
+def _alone(sides: Sides, paired: set[int]) -> list[RolePair]:
+    """Refusals for target chains that no source chain resembles."""
+    graph = sides.target.graph
+    blocks = [
+        chain.block(block)
+        for number, chain in enumerate(graph.chains)
+        if number not in paired
+        for block in range(chain.depth)
+    ]
+    return [RolePair(target) for block in blocks for target in candidates(sides.target, block, None, {}, split=False)]
 
 
 def _words(graph: Graph) -> dict[str, frozenset[str]]:

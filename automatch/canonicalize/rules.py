@@ -20,12 +20,19 @@ _TABLES = frozenset(["embedding", "embedding_bag", "_embedding_bag", "index", "i
 def value_of(builder: Builder, node: Node) -> Value:
     """The value of one operator node."""
     reads = builder.operand_values(node)
+    if node.op in ops.CASTS | ops.RESHAPES and node.args:
+        reads = [builder.value(node.args[0]) or FIXED]  # `type_as` and `expand_as` read the other only for its type
     if node.op in _TABLES and (looked_up := _lookup(builder, node)) is not None:
         return looked_up
-    if not any(isinstance(value, Data) for value in reads) and node.op not in ops.LINEARS | ops.CONVOLUTIONS:
-        return _without_data(builder, node, reads)
     if node.op in ops.LINEARS | ops.CONVOLUTIONS:
         return contraction(builder, node)
+    if not any(isinstance(value, Data) for value in reads):
+        return _without_data(builder, node, reads)
+    return _of_data(builder, node, reads)
+
+
+def _of_data(builder: Builder, node: Node, reads: list[Value]) -> Value:
+    """The value of an operator that reads at least one landmark's output."""
     if node.op in ops.ATTENTION:
         return _attention(builder, node)
     if node.op in ops.NORMS:
