@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import prod
 
 from automatch.align.repeats import Repeat, longest_repeat
 from automatch.align.use_graph import Chain, UseGraph
@@ -191,14 +192,14 @@ def _left_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> li
 
 def _right_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
     start = chain.cuts[-1]
-    shapes = {graph.landmarks[i].shape for i in model if graph.last_reader(i) >= model.stop}
-    shapes.add(graph.landmarks[model.stop - 1].shape)
+    streams = [i for i in model if graph.last_reader(i) >= model.stop]
+    sizes = {prod(graph.landmarks[i].shape) for i in (*streams, model.stop - 1)}  # images and tokens alike
     windows = []
     for stop in range(start + 2, min(len(graph.landmarks), start + 2 * len(model)) + 1):
         last = graph.landmarks[stop - 1]
         if last.index in taken or last.kind in ("output", "input"):
             break
-        if last.shape in shapes and _is_narrow(graph, stop, start):
+        if prod(last.shape) in sizes and _is_narrow(graph, stop, start):
             windows.append(range(start, stop))
     return windows
 
@@ -303,7 +304,7 @@ def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range
     ]
     scored = [
         (
-            similarity(_kinds(graph, window), list(model.kinds)),
+            _resemblance(_kinds(graph, window), model),
             -graph.live[window.start] - graph.live[window.stop],
             window,
         )
