@@ -302,16 +302,20 @@ def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range
         for stop in ends
         if model.length // 3 <= stop - start <= 2 * model.length and outside.issuperset(range(start, stop))
     ]
-    scored = [
-        (
-            _resemblance(_kinds(graph, window), model),
-            -graph.live[window.start] - graph.live[window.stop],
-            window,
-        )
-        for window in windows
-    ]
-    score, _, window = max(scored, key=lambda option: option[:2], default=(-1.0, 0, range(0)))
+    scored = [(_resemblance(_kinds(graph, window), model), window) for window in windows]
+    enough = [(score, _has_stream(graph, window), window) for score, window in scored if score > 0]
+    score, _, window = max(enough, key=lambda option: _rank(graph, *option), default=(0.0, False, range(0)))
     return score, window
+
+
+def _rank(graph: UseGraph, score: float, streamed: bool, window: range) -> tuple[bool, float, int]:
+    return streamed, score, -graph.live[window.start] - graph.live[window.stop]
+
+
+def _has_stream(graph: UseGraph, window: range) -> bool:
+    """Whether something that enters a stretch feeds a branch and a sum in it, as the stream of a residual block does."""
+    entering = [edge.source for index in window for edge in graph.landmarks[index].ins if edge.source < window.start]
+    return any(count > 1 for count in Counter(entering).values())
 
 
 def _background(graph: UseGraph, q: int) -> int:
