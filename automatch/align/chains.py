@@ -9,18 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
-from math import prod
 
+from automatch.align.irregular import ALIKE, extended
 from automatch.align.repeats import Repeat, longest_repeat
 from automatch.align.use_graph import Chain, UseGraph
 from automatch.core.landmarks import Landmark
-
-_TELLING = ("contraction", "norm", "attention", "activation", "add", "mul", "embedding")
-ALIKE = (0.8, 0.7)
-"""How like the others a first or last block must be; which of the two serves better depends on the other side."""
-_SIMILAR_TO_OWN = 0.75
-_SIMILAR_TO_OTHER = 0.6
 
 
 def with_chains(graph: UseGraph, alike: float = ALIKE[0]) -> UseGraph:
@@ -33,7 +26,7 @@ def with_chains(graph: UseGraph, alike: float = ALIKE[0]) -> UseGraph:
     weighty = [landmark.index for landmark in graph.landmarks if _is_weighty(landmark)]
     chains = sorted(_chains(graph, weighty, 0, len(weighty)), key=lambda chain: chain.cuts)
     for number in range(len(chains)):
-        chains[number] = _extended(graph, chains[number], chains, alike)
+        chains[number] = extended(graph, chains[number], chains, alike)
     return graph.cut_into(tuple(chains))
 
 
@@ -101,7 +94,7 @@ def _cut(graph: UseGraph, weighty: list[int], repeat: Repeat) -> tuple[Chain, in
 def _depth(graph: UseGraph, chain: Chain) -> tuple[int, int]:
     """How many blocks of a chain are wired like most of them, and how many nearly alike neighbours it has."""
     inner = _without_unlike_ends(graph, chain)
-    return _alike_blocks(graph, inner), _extended(graph, inner, [], ALIKE[0]).depth - inner.depth
+    return _alike_blocks(graph, inner), extended(graph, inner, [], ALIKE[0]).depth - inner.depth
 
 
 def _chain(place: list[int], repeat: Repeat, phase: int, before: int, end: int) -> Chain:
@@ -157,168 +150,3 @@ def _is_fed_block_by_block(graph: UseGraph, chain: Chain) -> bool:
 
 def _reads(graph: UseGraph, block: range, before: range) -> bool:
     return any(edge.source in before for index in block for edge in graph.landmarks[index].ins)
-
-
-# Irregular blocks
-
-
-def _extended(graph: UseGraph, chain: Chain, chains: list[Chain], alike: float) -> Chain:
-    """A chain with a first and a last block that are like the others but not equal, where there are such."""
-    taken = {index for other in chains if other is not chain for index in range(other.cuts[0], other.cuts[-1])}
-    model = chain.block(chain.sample)
-    left = _best_window(graph, _left_of(graph, chain, model, taken), model, alike)
-    if left is not None:
-        numbers = frozenset({0, *(number + 1 for number in chain.irregular)})
-        chain = Chain((left.start, *chain.cuts), numbers)
-    right = _best_window(graph, _right_of(graph, chain, model, taken), model, alike)
-    if right is not None:
-        chain = Chain((*chain.cuts, right.stop), chain.irregular | {chain.depth})
-    return chain
-
-
-def _left_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
-    stop = chain.cuts[0]
-    last = graph.landmarks[model.stop - 1]
-    if stop == 0 or (graph.landmarks[stop - 1].shape, graph.landmarks[stop - 1].kind) != (last.shape, last.kind):
-        return []
-    windows = []
-    for start in range(stop - 2, max(-1, stop - 2 * len(model)), -1):
-        if start in taken or graph.landmarks[start].kind == "input":
-            break
-        if _is_narrow(graph, start, stop):
-            windows.append(range(start, stop))
-    return windows
-
-
-def _right_of(graph: UseGraph, chain: Chain, model: range, taken: set[int]) -> list[range]:
-    start = chain.cuts[-1]
-    streams = [i for i in model if graph.last_reader(i) >= model.stop]
-    sizes = {prod(graph.landmarks[i].shape) for i in (*streams, model.stop - 1)}  # images and tokens alike
-    windows = []
-    for stop in range(start + 2, min(len(graph.landmarks), start + 2 * len(model)) + 1):
-        last = graph.landmarks[stop - 1]
-        if last.index in taken or last.kind in ("output", "input"):
-            break
-        if prod(last.shape) in sizes and _is_narrow(graph, stop, start):
-            windows.append(range(start, stop))
-    return windows
-
-
-def _is_narrow(graph: UseGraph, q: int, reference: int) -> bool:
-    """Whether no more values cross a cut than cross one that is known to lie between blocks."""
-    return graph.live[q] <= max(1, graph.live[reference])
-
-
-def _best_window(graph: UseGraph, windows: list[range], model: range, least: float) -> range | None:
-    scored = [(similarity(_kinds(graph, window), _kinds(graph, model)), window) for window in windows]
-    best = max(scored, key=lambda pair: pair[0], default=(0.0, range(0)))
-    return best[1] if best[0] > least else None
-
-
-def _kinds(graph: UseGraph, window: range) -> list[str]:
-    marks = (graph.landmarks[index] for index in window)
-    return [mark.kind for mark in marks if mark.kind in _TELLING]
-
-
-def similarity(first: list[str], second: list[str]) -> float:
-    """How much of two sequences is common to both in order: twice the longest common subsequence over both lengths.
-
-    Example:
-        >>> similarity(["norm", "linear", "add"], ["norm", "add"])
-        0.8
-    """
-    if not first or not second:
-        return 0.0
-    row = [0] * (len(second) + 1)
-    for symbol in first:
-        previous = 0
-        for j, other in enumerate(second):
-            previous, row[j + 1] = row[j + 1], previous + 1 if symbol == other else max(row[j + 1], row[j])
-    return 2 * row[-1] / (len(first) + len(second))
-
-
-# Blocks that occur only once on this side
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """What a block that stands alone may be recognised by: a repeated block of this side or of the other."""
-
-    kinds: tuple[str, ...]
-    length: int
-    own: bool
-
-
-def with_single_blocks(graph: UseGraph, other: UseGraph, thorough: bool = False, crossing: int = 1) -> UseGraph:
-    """Add chains of one block, with its like neighbours, where such a block repeats elsewhere.
-
-    Args:
-        graph: The side to add to.
-        other: The other side, whose repeated blocks serve as models.
-        thorough: Whether this side's own repeated blocks serve as models too, and however many such blocks there are
-            (a residual network's short stages); else no more are added than the other side has chains.
-        crossing: How many values may cross the ends of such a block, conditioning aside.
-    """
-    models = [*_models(other, own=False), *(_models(graph, own=True) if thorough else ())]
-    models.sort(key=lambda model: -model.length)  # a decoder's block holds what looks like an encoder's
-    while thorough or len(graph.chains) < len(other.chains):
-        windows = [_single(graph, model, crossing) for model in models]
-        score, window = max(windows, key=lambda option: option[0], default=(0.0, range(0)))
-        if score <= 0:
-            break
-        chain = _extended(graph, Chain((window.start, window.stop)), list(graph.chains), ALIKE[0])
-        graph = graph.cut_into(tuple(sorted((*graph.chains, chain), key=lambda c: c.cuts)))
-    return graph
-
-
-def _models(graph: UseGraph, own: bool) -> list[_Model]:
-    blocks = [chain.block(chain.sample) for chain in graph.chains]
-    return [_Model(tuple(_kinds(graph, block)), len(block), own) for block in blocks]
-
-
-def _resemblance(kinds: list[str], model: _Model) -> float:
-    """How like a model a stretch is, above what is needed; the other side's blocks may hold more than this side's.
-
-    Against a block of the other side, what a stretch shares counts twice as much as what it lacks: an F-measure with
-    beta = 1/2 of the longest common subsequence (van Rijsbergen, "Information Retrieval", 1979, chapter 7).
-    """
-    if model.own:
-        return similarity(kinds, list(model.kinds)) - _SIMILAR_TO_OWN
-    common = similarity(kinds, list(model.kinds)) * (len(kinds) + len(model.kinds)) / 2
-    if not common:
-        return 0.0
-    precision, recall = common / len(kinds), common / len(model.kinds)
-    return 1.25 * precision * recall / (0.25 * precision + recall) - _SIMILAR_TO_OTHER
-
-
-def _single(graph: UseGraph, model: _Model, crossing: int) -> tuple[float, range]:
-    """The stretch outside all chains that is most like a model block; among equals, crossed by fewest values."""
-    outside = {mark.index for mark in graph.outside() if mark.kind not in ("input", "output")}
-    ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= crossing + _background(graph, q)]
-    windows = [
-        range(start, stop)
-        for start in ends
-        if start in outside
-        for stop in ends
-        if model.length // 3 <= stop - start <= 2 * model.length and outside.issuperset(range(start, stop))
-    ]
-    scored = [(_resemblance(_kinds(graph, window), model), window) for window in windows]
-    enough = [(score, _has_stream(graph, window), window) for score, window in scored if score > 0]
-    score, _, window = max(enough, key=lambda option: _rank(graph, *option), default=(0.0, False, range(0)))
-    return score, window
-
-
-def _rank(graph: UseGraph, score: float, streamed: bool, window: range) -> tuple[bool, float, int]:
-    return streamed, score, -graph.live[window.start] - graph.live[window.stop]
-
-
-def _has_stream(graph: UseGraph, window: range) -> bool:
-    """Whether something that enters a stretch feeds a branch and a sum in it, as the stream of a residual block does."""
-    entering = [edge.source for index in window for edge in graph.landmarks[index].ins if edge.source < window.start]
-    return any(count > 1 for count in Counter(entering).values())
-
-
-def _background(graph: UseGraph, q: int) -> int:
-    """How many values cross a cut without being made or used near it: conditioning that many blocks read."""
-    near = range(max(0, q - 40), min(len(graph.landmarks), q + 40))
-    return max(0, min(graph.live[near.start + 1 : near.stop], default=1) - 1)

@@ -15,15 +15,18 @@ from itertools import product
 
 from automatch.align.anchors import AnchorFinder
 from automatch.align.candidates import Candidate, Distances, candidates, distances, is_unsplit
+from automatch.align.caution import with_caution
 from automatch.align.chain_pairs import pair_chains
-from automatch.align.chains import ALIKE, with_chains, with_single_blocks
+from automatch.align.chains import with_chains
 from automatch.align.claims import to_assignments
 from automatch.align.companions import companions
 from automatch.align.costs import WidthMap, pair
 from automatch.align.inputs import pair_inputs, paired_widths
+from automatch.align.irregular import ALIKE
 from automatch.align.policy import LayerPolicy, chain_policies, pair_layers, policy_name
 from automatch.align.remarks import chain_name, remarks
 from automatch.align.roles import RolePair, role_pair
+from automatch.align.single_blocks import with_single_blocks
 from automatch.align.stream import streams
 from automatch.align.use_graph import Chain, UseGraph
 from automatch.core.alignment import Alignment
@@ -81,7 +84,7 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
             refused = refused or error
     if not found and refused is not None:
         raise refused
-    return min(found, key=_doubt)
+    return with_caution(min(found, key=_doubt), source.graph, target.graph)
 
 
 def _readings(source: LandmarkGraph, target: LandmarkGraph) -> Iterator[tuple[UseGraph, UseGraph]]:

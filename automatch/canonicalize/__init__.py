@@ -9,14 +9,15 @@ from automatch.canonicalize.attention import recognise_attention
 from automatch.canonicalize.functionalize import functionalize
 from automatch.canonicalize.lower import lower
 from automatch.canonicalize.self_products import recognise_self_products
+from automatch.canonicalize.spelling import one_spelling
 from automatch.core.graph import Graph
 from automatch.core.landmarks import LandmarkGraph
 
-PASSES = (functionalize, recognise_self_products, recognise_attention)
+PASSES = (one_spelling, functionalize, recognise_self_products, recognise_attention)
 
 
 def canonicalize(graph: Graph) -> Graph:
-    """The same function with one spelling of in-place writes, norms, activations and attention."""
+    """The same function with one spelling of operators, in-place writes, norms, activations and attention."""
     for rewrite in PASSES:
         graph = rewrite(graph)
     return graph

@@ -6,10 +6,10 @@ Masks, scales, soft caps and added biases between the first product and the soft
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from automatch.canonicalize.ops import CASTS, RESHAPES, SCALAR_MATHS, SOFTMAXES
-from automatch.core.graph import Graph, Node, Ref, operands
+from automatch.core.graph import Arg, Graph, Node, Ref, operands
 
 _PRODUCTS = frozenset("matmul bmm einsum baddbmm".split())
 _AFTER_SOFTMAX = CASTS | RESHAPES | frozenset("mul nan_to_num where masked_fill slice".split())
@@ -28,19 +28,20 @@ def recognise_attention(graph: Graph) -> Graph:
 
 
 def _recognise(nodes: list[Node], node: Node, stored: list[bool]) -> Node:
-    factors = operands(node)[-2:]
-    if len(factors) != 2:
+    sides = operands(node)[-2:]
+    if len(sides) != 2:
         return node
-    for weights, value in (factors, factors[::-1]):
+    for weights, value in (sides, sides[::-1]):
         softmax = _behind(nodes, weights)
         if softmax is None or stored[value]:
             continue
-        scores, biases = _scores(nodes, operands(nodes[softmax])[0], stored, set())
+        scores = _scores(nodes, operands(nodes[softmax])[0], stored, set())
         if scores is None:
             continue
-        query, key = _query_and_key(nodes[scores])
-        args = tuple(Ref(index) for index in (query, key, value, *biases))
-        return replace(node, op="scaled_dot_product_attention", args=args, kwargs=())
+        query, key = _query_and_key(nodes[scores.product])
+        args: tuple[Arg, ...] = tuple(Ref(index) for index in (query, key, value, *scores.terms))
+        factors: tuple[Arg, ...] = tuple(Ref(index) for index in scores.factors)
+        return replace(node, op="scaled_dot_product_attention", args=args, kwargs=(("factors", factors),))
     return node
 
 
@@ -56,21 +57,33 @@ def _behind(nodes: list[Node], index: int) -> int | None:
     return None
 
 
-def _scores(nodes: list[Node], index: int, stored: list[bool], seen: set[int]) -> tuple[int | None, tuple[int, ...]]:
-    """The product of queries and keys behind a softmax's input, and what was added to it on the way."""
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """The product of queries and keys, what was added to it before the softmax, and what it was multiplied by."""
+
+    product: int
+    terms: tuple[int, ...] = ()
+    factors: tuple[int, ...] = ()
+
+
+def _scores(nodes: list[Node], index: int, stored: list[bool], seen: set[int]) -> _Scores | None:
+    """What lies behind a softmax's input; None where it is no product of queries and keys."""
     node = nodes[index]
     seen.add(index)
     if node.op in _PRODUCTS and not all(stored[factor] for factor in operands(node)[-2:]):
-        return index, operands(node)[:-2]
+        return _Scores(index, operands(node)[:-2])
     if len(seen) > _REACH or node.op not in _BEFORE_SOFTMAX:
-        return None, ()
+        return None
     tensors = operands(node)
     for position, tensor in enumerate(tensors):
-        product, biases = (None, ()) if tensor in seen else _scores(nodes, tensor, stored, seen)
-        if product is not None:
-            others = tensors[:position] + tensors[position + 1 :]
-            return product, biases + (others if node.op in ("add", "sub") else ())
-    return None, ()
+        found = None if tensor in seen else _scores(nodes, tensor, stored, seen)
+        if found is None:
+            continue
+        others = tensors[:position] + tensors[position + 1 :]
+        if node.op in ("add", "sub"):
+            return replace(found, terms=found.terms + others)
+        return replace(found, factors=found.factors + others) if node.op in ("mul", "div") else found
+    return None
 
 
 def _query_and_key(node: Node) -> tuple[int, int]:

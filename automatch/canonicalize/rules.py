@@ -97,6 +97,9 @@ def _attention(builder: Builder, node: Node) -> Value:
         (role, builder.as_data(v, node)) for role, v in zip(("query", "key", "value"), (query, key, value), strict=True)
     ]
     learned = tuple(use for bias in biases for use in uses_of("bias", bias, "table"))
+    factors = named.get("factors") or ()
+    scales = [builder.value(factor) for factor in factors] if isinstance(factors, tuple) else []
+    learned += tuple(use for scale in scales for use in uses_of("scale", scale, "table"))
     moving = [("bias", bias) for bias in biases if isinstance(bias, Data) and not _is_input(builder, bias)]
     attended = builder.add("attention", node, (*ins, *moving), learned)
     return Data(attended.landmark)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from automatch.core.alignment import Alignment, Assignment, Form, Piece
 from automatch.core.expr import Constant, Expr, Source
 from automatch.core.graph import Graph, Rung, Shape, Weight
 from automatch.core.mapping import Entry, Evidence
 from automatch.resize import fit
 from automatch.synthesize.build import join, reshape, seen, seen_shape, stored
-
-_UNUSED = (
-    "no output of the target depends on it, or it is a table that the target computes by itself: keep its own value"
-)
 
 
 def synthesize(alignment: Alignment, source: Graph, target: Graph) -> tuple[Entry, ...]:
@@ -21,23 +19,33 @@ def synthesize(alignment: Alignment, source: Graph, target: Graph) -> tuple[Entr
     """
     shapes = {name: weight.shape for weight in source.weights for name in (weight.name, *weight.aliases)}
     assigned = {assignment.target: assignment for assignment in alignment.assignments}
+    used = {node.target for node in target.nodes if node.op == "weight"}
+    lost = {weight.name: _why_lost(weight, target.rung, used) for weight in target.weights}
     return tuple(
-        _entry(name, weight, assigned.get(weight.name), shapes, target.rung)
+        _entry(name, weight, assigned.get(weight.name), shapes, lost[weight.name])
         for weight in target.weights
         for name in (weight.name, *weight.aliases)
     )
 
 
-def _entry(name: str, weight: Weight, assignment: Assignment | None, shapes: dict[str, Shape], rung: Rung) -> Entry:
+def _why_lost(weight: Weight, rung: Rung, used: set[str]) -> Evidence:
+    """Why a weight that no stage assigned has no source."""
+    if rung == "names":
+        return Evidence("names", ("nothing in the source was found to fit",))
+    if weight.name not in used:
+        return Evidence("structure", ("the run that was traced does not use it: keep the target's own value",))
+    if weight.kind == "buffer":
+        return Evidence("structure", ("a table that the target computes by itself: keep its own value",))
+    return Evidence("structure", ("it is used only through operators that are not followed",))
+
+
+def _entry(name: str, weight: Weight, assignment: Assignment | None, shapes: dict[str, Shape], lost: Evidence) -> Entry:
     if assignment is None:
-        reason = "nothing in the source was found to fit" if rung == "names" else _UNUSED
-        evidence = Evidence("names" if rung == "names" else "structure", (reason,))
-        return Entry(name, weight.shape, weight.dtype, "unmapped", None, evidence)
+        return Entry(name, weight.shape, weight.dtype, "unmapped", None, lost)
     if not assignment.pieces:
         return Entry(name, weight.shape, weight.dtype, "unmapped", None, assignment.evidence)
     expr, notes = _expression(assignment, weight.shape, shapes)
-    kept = assignment.evidence
-    evidence = Evidence(kept.method, kept.reasons, kept.cost, kept.margin, kept.rivals, tuple(notes), kept.source_layer)
+    evidence = replace(assignment.evidence, resized=tuple(notes))
     return Entry(name, weight.shape, weight.dtype, assignment.status, expr, evidence)
 
 
