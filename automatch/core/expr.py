@@ -52,6 +52,8 @@ class Concat:
         """Refuse parts that cannot be joined."""
         if not self.parts:
             raise ValueError("cat() needs at least one part")
+        if any(not 0 <= self.axis < len(part.shape) for part in self.parts):
+            raise ValueError(f"cat along {self.axis}: parts have shapes {[list(p.shape) for p in self.parts]}")
         others = {_without(part.shape, self.axis) for part in self.parts}
         if len(others) > 1:
             raise ValueError(f"cat along {self.axis}: parts differ off the axis: {[list(p.shape) for p in self.parts]}")
@@ -297,6 +299,6 @@ def _fit_is_possible(old: int, new: int, fit: Fit) -> bool:
         case "leading" | "middle":
             return old >= new
         case "tile" | "pad":
-            return old <= new
+            return 0 < old <= new
         case _:
             assert_never(fit)
