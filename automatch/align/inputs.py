@@ -14,8 +14,8 @@ _ORDER = 0.1
 def pair_inputs(source: UseGraph, target: UseGraph) -> tuple[dict[int, str], dict[int, str]]:
     """Names that paired inputs share, by landmark index, for both sides; an input without a partner keeps its own."""
     ours, theirs = _inputs(source), _inputs(target)
-    names_source = {mark.index: f"source {mark.label}" for mark in ours}
-    names_target = {mark.index: f"target {mark.label}" for mark in theirs}
+    names_source = {mark.index: f"the source's input {mark.label}" for mark in ours}
+    names_target = {mark.index: f"input {mark.label}" for mark in theirs}
     costs = np.array([[_cost(source, target, a, b, i - j) for j, b in enumerate(theirs)] for i, a in enumerate(ours)])
     for match in assign(costs.reshape(len(ours), len(theirs)), refusal=50.0):
         names_source[ours[match.source].index] = names_target[theirs[match.target].index]

@@ -70,7 +70,22 @@ def reasons(pair: RolePair) -> tuple[str, ...]:
 
 def _common(first: Anchors, second: Anchors) -> list[str]:
     shared = {label: min(weight, second.get(label, 0.0)) for label, weight in first.items()}
-    return sorted((label for label, weight in shared.items() if weight >= _TELLING), key=lambda label: -shared[label])
+    telling = sorted(
+        (label for label, weight in shared.items() if weight >= _TELLING), key=lambda label: -shared[label]
+    )
+    return [_said(label) for label in telling]
+
+
+def _said(label: str) -> str:
+    """An anchor in words."""
+    chain, _, port = label.partition(".")
+    if chain.startswith("chain "):
+        return f"the {'stream' if port == 'stream' else 'side inputs'} of {chain}"
+    if chain == "attention" and port:
+        return f"attention as its {port}"
+    if chain.startswith("stream"):
+        return f"the block's {label}"
+    return {"outside": "outside the block", "input": "an input", "output": "an output"}.get(label, label)
 
 
 def _moved(candidate: Candidate | None, move: Callable[[int], int | None]) -> Candidate | None:
