@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from automatch.align.policy import LayerPolicy
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
 from automatch.core.graph import Graph, Node
@@ -48,9 +47,7 @@ def _without_names(node: Node, new: dict[str, str]) -> Node:
     return replace(node, target=targets.get(node.op, node.target), module="", line="")
 
 
-def matched_without_names(
-    source: Graph, target: Graph, named: MappingRecord, seed: int, layers: LayerPolicy = "uniform"
-) -> Mapping:
+def matched_without_names(source: Graph, target: Graph, named: MappingRecord, seed: int) -> Mapping:
     """Align two graphs without their names; the answer speaks of the names again.
 
     Args:
@@ -58,10 +55,9 @@ def matched_without_names(
         target: The traced target.
         named: The record whose sides, and whose order of entries, the answer is given.
         seed: Decides which weight gets which number.
-        layers: Which source layer a target layer takes.
     """
     ours, theirs = without_names(source, seed), without_names(target, seed + 1)
-    alignment = align_structure(to_landmarks(ours.graph), to_landmarks(theirs.graph), layers)
+    alignment = align_structure(to_landmarks(ours.graph), to_landmarks(theirs.graph))
     entries = synthesize(alignment, ours.graph, theirs.graph)
     back = {theirs.original[entry.target]: _with_names(entry, ours, theirs) for entry in entries}
     return Mapping(replace(named, entries=tuple(back[entry.target] for entry in named.entries)))

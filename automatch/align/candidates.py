@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from automatch.align.anchors import AnchorFinder, Anchors
+from automatch.align.norms import NormPlace, is_crossed, norm_place
 from automatch.align.slots import Slot, slots
 from automatch.align.use_graph import UseGraph
 from automatch.core.graph import Shape
@@ -31,6 +32,7 @@ class Candidate:
         widths: Canonical sizes of its main weight (out and in of this slot); empty if it has none.
         reach: Number of contractions from the nearest input, and to the nearest output; None inside blocks.
         inputs: Names of the paired inputs that reach it; empty inside blocks.
+        norm: For a norm inside a block, where it stands and whose norm it is.
         words: Words of its weights' names, the last tie-break.
     """
 
@@ -45,6 +47,7 @@ class Candidate:
     widths: Shape
     reach: tuple[int, int] | None
     inputs: frozenset[str]
+    norm: NormPlace | None
     words: frozenset[str]
 
 
@@ -118,6 +121,7 @@ def _candidate(
         widths=_widths(finder.graph, mark, slot, parts),
         reach=(distances.from_input[index], distances.to_output[index]) if distances else None,
         inputs=distances.inputs[index] if distances else frozenset(),
+        norm=norm_place(finder.graph, finder.streams, mark),
         words=frozenset(word for use in mark.uses for word in words.get(use.weight, ())),
     )
 
@@ -172,7 +176,7 @@ def _crossed(finder: AnchorFinder, slot: Slot) -> frozenset[bool]:
             if graph.places.get(mark.index) != place:
                 continue
             if mark.kind == "attention":
-                found.add(_is_crossed(finder, mark))
+                found.add(is_crossed(graph, finder.streams, mark))
             elif mark.kind in ("norm", "mul", "activation") or (
                 mark.kind == "contraction" and origin.kind == "norm" and ahead
             ):
@@ -185,12 +189,6 @@ def _neighbours(graph: UseGraph, slot: Slot, index: int, ahead: bool) -> list[La
         return [graph.landmarks[edge.source] for edge in graph.landmarks[index].ins]
     ports = slot.ports if index == slot.landmark else frozenset[int]()
     return [mark for mark, edge in graph.readers(index) if not ports or ports.intersection(edge.port)]
-
-
-def _is_crossed(finder: AnchorFinder, attention: Landmark) -> bool:
-    place = finder.graph.places[attention.index]
-    depends = {edge.role: finder.streams.is_stream(place, edge.source) for edge in attention.ins}
-    return not (depends.get("query", False) and depends.get("key", False))
 
 
 def distances(graph: UseGraph, input_names: dict[int, str]) -> Distances:

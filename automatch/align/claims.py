@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from automatch.align.costs import is_displaced
 from automatch.align.roles import RolePair, reasons
 from automatch.align.slots import Rows, Slot
 from automatch.align.use_graph import UseGraph
@@ -218,6 +219,8 @@ def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim]
 
 def _is_sure(pair: RolePair) -> bool:
     """Whether a pair is far ahead of its runner-up, the more so the less alike the two are."""
+    if pair.source is not None and is_displaced(pair.source, pair.target):
+        return False
     if (pair.cost or 0.0) < _DOUBTFUL:
         return pair.margin is None or pair.margin >= _SURE
     return pair.margin is not None and pair.margin >= _SURE_THOUGH_DOUBTFUL

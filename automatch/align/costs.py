@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from automatch.align.anchors import likeness
 from automatch.align.assignment import FORBIDDEN, Costs, Match, assign
 from automatch.align.candidates import Candidate
+from automatch.align.norms import NormPlace
 from automatch.align.use_graph import UseGraph
 
 _FORWARD = 3.0
@@ -23,6 +24,8 @@ _CROSSED = 2.0
 _DEPENDENT = 2.0
 _LANES = 2.0
 _POSITION = 1.0
+_DISPLACED = 2.0
+_BRANCH = 4.0
 _WIDTHS = 1.0
 _ROWS = 0.3
 _NEARER = 2.0
@@ -58,6 +61,10 @@ def cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:
     """The cost of pairing two candidates; `FORBIDDEN` where their kinds differ."""
     if source.kind != target.kind:
         return FORBIDDEN
+    if is_displaced(source, target):
+        return (
+            _DISPLACED + _BRANCH * (source.norm != _moved(target)) + _POSITION * abs(source.position - target.position)
+        )
     total = _FORWARD * (1 - likeness(source.forward, target.forward))
     fixed = source.kind == "embedding" and not (source.backward and target.backward)
     total += _FIXED if fixed else _BACKWARD * (1 - likeness(source.backward, target.backward))
@@ -69,6 +76,15 @@ def cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:
     total += 0.0 if fixed else _inputs_cost(source, target)
     shared = len(source.words & target.words) / max(1, len(source.words | target.words))
     return total - _WORDS * shared
+
+
+def is_displaced(source: Candidate, target: Candidate) -> bool:
+    """Whether one is a norm on the residual stream and the other a norm on a branch (post-norm against pre-norm)."""
+    return source.norm is not None and target.norm is not None and source.norm.on_stream != target.norm.on_stream
+
+
+def _moved(candidate: Candidate) -> NormPlace | None:
+    return None if candidate.norm is None else replace(candidate.norm, on_stream=not candidate.norm.on_stream)
 
 
 def _width_cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:

@@ -56,6 +56,13 @@ def reasons(pair: RolePair) -> tuple[str, ...]:
     """Sentences that say why the two play one role."""
     if pair.source is None:
         return ()
+    norms = pair.source.norm, pair.target.norm
+    if norms[0] and norms[1] and norms[0].on_stream != norms[1].on_stream:
+        places = ["on the residual stream" if norm.on_stream else "on the branch" for norm in norms if norm]
+        return (
+            f"both are the norm of {norms[1].branch}",
+            f"the source's stands {places[0]}, the target's {places[1]}: the two do not compute the same",
+        )
     found = []
     if fed := _common(pair.source.forward, pair.target.forward):
         found.append(f"both feed {', '.join(fed)}")

@@ -3,7 +3,8 @@
     python -m tests.benchmarks [--repeats 3] [--depths 10,20,40,80]
 
 Every depth is measured in a process of its own, which matches once cold, then so many times warm; tables show the
-first round and the median of the warm ones. Weights are on the meta device, so width costs nothing.
+first round and the median of the warm ones. Garbage is collected between stages, outside the timing. Weights are on
+the meta device, so width costs nothing.
 """
 
 from __future__ import annotations

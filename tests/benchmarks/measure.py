@@ -55,7 +55,6 @@ def measure(layers: int, repeats: int) -> Measurement:
     idle = peak_memory()
     rounds: list[Times] = []
     for _ in range(repeats + 1):
-        gc.collect()
         times, counts = _round(layers)
         rounds.append(times)
     return Measurement(layers, **counts, rounds=rounds, peak_mb=peak_memory(), idle_mb=idle)
@@ -82,6 +81,9 @@ def _round(layers: int) -> tuple[Times, dict[str, int]]:
 
 @contextmanager
 def _timed(times: Times, stage: str) -> Iterator[None]:
+    # A full collection walks everything that torch holds and takes longer than matching; none is left to fall by chance
+    # into a stage that did not fill the heap.
+    gc.collect()
     start = time.perf_counter()
     yield
     times[stage] = time.perf_counter() - start
