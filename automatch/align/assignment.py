@@ -11,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 Costs = npt.NDArray[np.float64]
 FORBIDDEN = 1e3
 """A cost that no threshold admits."""
+CLOSE = 1.5
+"""Costs nearer to each other than this tell little when many are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Match:
         cost: What the pair costs.
         margin: How much more the next best row would cost for this column; None where no other is possible.
         runner_up: That row.
+        crowd: How many rows cost little more for this column (less than `CLOSE`).
     """
 
     source: int
@@ -30,6 +33,7 @@ class Match:
     cost: float
     margin: float | None
     runner_up: int | None
+    crowd: int = 0
 
 
 def assign(costs: Costs, refusal: float) -> tuple[Match, ...]:
@@ -61,4 +65,5 @@ def _match(costs: Costs, row: int, column: int) -> Match:
     if others[runner_up] >= FORBIDDEN:
         return Match(row, column, float(costs[row, column]), None, None)
     margin = float(others[runner_up] - costs[row, column])
-    return Match(row, column, float(costs[row, column]), margin, runner_up)
+    crowd = int(np.count_nonzero(others < costs[row, column] + CLOSE))
+    return Match(row, column, float(costs[row, column]), margin, runner_up, crowd)

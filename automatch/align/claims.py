@@ -23,6 +23,7 @@ from automatch.core.mapping import Evidence, Rival, Status
 _SURE = 0.2
 _DOUBTFUL = 4.0
 _SURE_THOUGH_DOUBTFUL = 2.0
+_CROWD = 3
 _UNFOLLOWED = "it passes through operators that were not followed before it is used; taken as stored"
 _CONSTANTS = {
     ("norm", "weight"): (1.0, "the source's norm has no scale: ones keep it so"),
@@ -220,6 +221,8 @@ def _of_parts(graphs: tuple[UseGraph, UseGraph], weight: str, parts: list[Claim]
 def _is_sure(pair: RolePair) -> bool:
     """Whether a pair is far ahead of its runner-up, the more so the less alike the two are."""
     if pair.source is not None and is_displaced(pair.source, pair.target):
+        return False
+    if pair.crowd >= _CROWD:
         return False
     if (pair.cost or 0.0) < _DOUBTFUL:
         return pair.margin is None or pair.margin >= _SURE

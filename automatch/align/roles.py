@@ -22,6 +22,7 @@ class RolePair:
         cost: What the pair costs; None without a partner.
         margin: How much more the runner-up would cost; None where there was none.
         rival: The runner-up.
+        crowd: How many other source candidates are nearly as good.
         layer: The source layer, inside chains.
     """
 
@@ -30,6 +31,7 @@ class RolePair:
     cost: float | None = None
     margin: float | None = None
     rival: Candidate | None = None
+    crowd: int = 0
     layer: int | None = None
 
     def at_layer(self, layer: int) -> RolePair:
@@ -49,7 +51,7 @@ def role_pair(sources: Sequence[Candidate], target: Candidate, match: Match | No
     if match is None:
         return RolePair(target)
     rival = None if match.runner_up is None else sources[match.runner_up]
-    return RolePair(target, sources[match.source], match.cost, match.margin, rival)
+    return RolePair(target, sources[match.source], match.cost, match.margin, rival, match.crowd)
 
 
 def reasons(pair: RolePair) -> tuple[str, ...]:
