@@ -16,7 +16,7 @@ from automatch.align.use_graph import Chain, UseGraph
 
 _NEAR = 40
 _SIMILAR_TO_OWN = 0.75
-_SIMILAR_TO_OTHER = 0.6
+_SIMILAR_TO_OTHER = 0.7
 
 
 @dataclass(frozen=True, slots=True)
