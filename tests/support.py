@@ -209,6 +209,47 @@ class Stages(nn.Module):
         return out
 
 
+class TwoStreamBlock(nn.Module):
+    """Two kinds of tokens, each with its own weights (`a...`, `b...`), that attend jointly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict()
+        for stream in "ab":
+            for name in "qkvo":
+                self.parts[stream + name] = nn.Linear(8, 8)
+            self.parts[f"{stream}up"], self.parts[f"{stream}down"] = nn.Linear(8, 16), nn.Linear(16, 8)
+            self.parts[f"{stream}n1"], self.parts[f"{stream}n2"] = nn.LayerNorm(8), nn.LayerNorm(8)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        p = self.parts
+        x, y = p["an1"](a), p["bn1"](b)
+        q, k, v = (torch.cat((p[f"a{name}"](x), p[f"b{name}"](y)), 1) for name in "qkv")
+        mixed = attend(q, k, v)
+        a = a + p["ao"](mixed[:, : a.shape[1]])
+        b = b + p["bo"](mixed[:, a.shape[1] :])
+        a = a + p["adown"](F.gelu(p["aup"](p["an2"](a))))
+        return a, b + p["bdown"](F.gelu(p["bup"](p["bn2"](b))))
+
+
+class TwoStreams(nn.Module):
+    """Two-stream blocks over features and token ids; both streams are returned."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 8)
+        self.words = nn.Embedding(10, 8)
+        self.blocks = nn.ModuleList(TwoStreamBlock() for _ in range(depth))
+        self.head = nn.Linear(8, 5)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.stem(x), self.words(ids)
+        for block in self.blocks:
+            a, b = block(a, b)
+        return self.head(a), self.norm(b)
+
+
 def disguised(model: nn.Module, seed: int) -> tuple[nn.Module, dict[str, str]]:
     """A copy whose attributes have other names and are registered in another order, and its keys' old names.
 
@@ -332,6 +373,11 @@ def ops(graph: Graph) -> list[str]:
     return [graph.nodes[index].op for index in sorted(needed) if graph.nodes[index].op not in ("input", "weight")]
 
 
+def uses_by_role(landmark: Landmark) -> dict[str, str]:
+    """The weights at work in a landmark."""
+    return {use.role: use.weight for use in landmark.uses}
+
+
 def texts(mapping: automatch.Mapping) -> dict[str, str]:
     """Every entry's expression as text; of an unmapped one, `"-"`."""
     return {entry.target: "-" if entry.expr is None else written(entry.expr) for entry in mapping.entries}
@@ -340,8 +386,3 @@ def texts(mapping: automatch.Mapping) -> dict[str, str]:
 def statuses(mapping: automatch.Mapping) -> dict[str, str]:
     """Every entry's status."""
     return {entry.target: entry.status for entry in mapping.entries}
-
-
-def uses_by_role(landmark: Landmark) -> dict[str, str]:
-    """The weights at work in a landmark."""
-    return {use.role: use.weight for use in landmark.uses}

@@ -74,7 +74,9 @@ def _claims(graphs: tuple[UseGraph, UseGraph], pair: RolePair) -> Iterable[Claim
                 use, 0, None, None, pair, "it is read one slice after another, and slices cannot be put together yet"
             )
             continue
-        axis, rows = _target_rows(use, pair.target.slot, graphs[1])
+        if use.covers is not None and not _is_slot(use, pair.target.slot):
+            continue  # another slot's share of a joined operand
+        axis, rows = (0, None) if use.covers else _target_rows(use, pair.target.slot, graphs[1])
         if partner is None or pair.source is None:
             yield Claim(use, axis, rows, None, pair, _refusal(mark))
             continue
@@ -82,8 +84,13 @@ def _claims(graphs: tuple[UseGraph, UseGraph], pair: RolePair) -> Iterable[Claim
         yield Claim(use, axis, rows, piece, pair, f"the source's {_title(partner)} has no {use.role}", reason)
 
 
+def _is_slot(use: Use, slot: Slot) -> bool:
+    """Whether a share of a joined operand is what a slot of the output is made with."""
+    return slot.rows is not None and slot.rows.groups == 1 and (slot.rows.start, slot.rows.stop) == use.covers
+
+
 def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Piece | None, str]:
-    found = partner.use(use.role)
+    found = partner.use(use.role, (slot.rows.start, slot.rows.stop) if slot.rows else None)
     if found is not None and not (found.exact and use.exact):
         return Piece(found.weight), _UNFOLLOWED
     if found is not None:
@@ -98,7 +105,7 @@ def _piece(mark: Landmark, use: Use, partner: Landmark, slot: Slot) -> tuple[Pie
 
 
 def _source_view(use: Use, slot: Slot) -> View:
-    if slot.rows is None:
+    if slot.rows is None or use.covers is not None:
         return _without_prefix_rows(use).view
     return replace(use.view, rows=Region(0, slot.rows.start, slot.rows.stop, slot.rows.groups))
 

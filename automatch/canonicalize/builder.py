@@ -84,6 +84,8 @@ def uses_of(role: str, value: Value | None, form: Form) -> tuple[Use, ...]:
     """The weights that a value brings into a role; a blend's further parts are numbered `role+1`, `role+2`."""
     if isinstance(value, Stored):
         return (_use(role, value, form),)
+    if isinstance(value, Blend) and all(part.covers for part in value.parts):
+        return tuple(_use(role, part, form) for part in value.parts)
     if isinstance(value, Blend):
         main = sorted(value.parts, key=lambda part: -len([size for size in part.shape if size != 1]))
         names = [role, *(f"{role}+{i}" for i in range(1, len(main)))]
@@ -92,7 +94,7 @@ def uses_of(role: str, value: Value | None, form: Form) -> tuple[Use, ...]:
 
 
 def _use(role: str, value: Stored, form: Form) -> Use:
-    return Use(role, value.weight, value.view, form, value.exact)
+    return Use(role, value.weight, value.view, form, value.exact, value.covers)
 
 
 def _edges(role: str, value: Value | None) -> tuple[Edge, ...]:

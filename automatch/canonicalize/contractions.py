@@ -50,6 +50,8 @@ def _landmark(
     x = builder.as_data(x, node)
     if isinstance(weight, Stored):
         weight = _out_in(weight, swap)
+    elif swap:
+        weight = Blend(tuple(replace(part, covers=None) for part in weight.parts))
     uses = uses_of("weight", weight, "matrix")
     moving = (("bias", bias),) if isinstance(bias, Data) else ()
     uses += uses_of("bias", bias, "vector")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from automatch.canonicalize import ops
 from automatch.canonicalize.builder import Builder, uses_of
 from automatch.canonicalize.contractions import contraction
 from automatch.canonicalize.joins import join
 from automatch.canonicalize.movement import move_stored, part_of, stored_part
 from automatch.canonicalize.values import FIXED, Blend, Data, Fixed, Index, Stored, Value, inexact, joined
-from automatch.core.graph import Node, Ref
+from automatch.core.graph import Node, Ref, operands
 from automatch.core.landmarks import Use
 
 _NORM_PLACES = {"batch": (1, 2, 3, 4), "instance": (1, 2, 3, 4), "cudnn": (1, 2, 3, 4), "native_batch": (1, 2, 3, 4)}
@@ -56,10 +58,30 @@ def _without_data(builder: Builder, node: Node, reads: list[Value]) -> Value:
         return Index(tuple(dict.fromkeys(indices)))
     if not stored:
         return FIXED
+    if node.op == "cat" and (joined_up := _joined_up(builder, node)) is not None:
+        return joined_up
     if len(stored) == 1 and isinstance(stored[0], Stored):
         return _of_one_weight(builder, node, stored[0], reads)
-    parts = {part: None for value in stored for part in _parts(value)}
-    return Blend(tuple({part.weight: part for part in parts}.values()))
+    if node.op in ops.CASTS and isinstance(stored[0], Blend):
+        return stored[0]
+    parts = {part.weight: replace(part, covers=None) for value in stored for part in _parts(value)}
+    return Blend(tuple(parts.values()))
+
+
+def _joined_up(builder: Builder, node: Node) -> Blend | None:
+    """Whole weights (and constants) joined along their first axis; None for any other concatenation."""
+    places = [node.args[1] if len(node.args) > 1 else 0, dict(node.kwargs).get("dim", 0)]
+    parts: list[Stored] = []
+    start = 0
+    for index in operands(node):
+        value, shape = builder.value(Ref(index)), builder.graph.nodes[index].shape
+        plain = isinstance(value, Fixed) or (isinstance(value, Stored) and value.exact and value.covers is None)
+        if not plain or not shape or any(place != 0 for place in places):
+            return None
+        if isinstance(value, Stored):
+            parts.append(replace(value, covers=(start, start + shape[0])))
+        start += shape[0]
+    return Blend(tuple(parts)) if parts else None
 
 
 def _of_one_weight(builder: Builder, node: Node, value: Stored, reads: list[Value]) -> Value:

@@ -37,6 +37,7 @@ class Stored:
         exact: Whether `view` tells all of it.
         buffer: Whether the model declares it as a buffer, which counts as a weight only in a weight's place.
         looked_up: Whether rows were looked up at fixed places (a position table).
+        covers: As part of a blend that was joined along its first axis: the entries that are this weight's.
     """
 
     weight: str
@@ -45,6 +46,7 @@ class Stored:
     exact: bool = True
     buffer: bool = False
     looked_up: bool = False
+    covers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Use:
         view: How the landmark sees it; the canonical form is given by `form`.
         form: What the canonical axes mean.
         exact: Whether `view` tells the whole story between the stored and the seen weight.
+        covers: Where several weights were joined into one operand: which entries of its first axis are this weight's,
+            from (included) and to (excluded). None where the weight is all of the operand.
     """
 
     role: str
@@ -61,6 +63,7 @@ class Use:
     view: View = View()
     form: Form = "other"
     exact: bool = True
+    covers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,9 @@ class Landmark:
     channels: int | None = None
     module: str = ""
 
-    def use(self, role: str) -> Use | None:
-        """The weight in a role, if there is one."""
-        return next((use for use in self.uses if use.role == role), None)
+    def use(self, role: str, covers: tuple[int, int] | None = None) -> Use | None:
+        """The weight in a role, if there is one; of several that were joined, the one that covers these entries."""
+        return next((use for use in self.uses if use.role == role and use.covers in (None, covers)), None)
 
 
 @dataclass(frozen=True, slots=True)
