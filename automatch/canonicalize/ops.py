@@ -91,4 +91,3 @@ ATTENTION = frozenset(
 SOFTMAXES = frozenset("softmax _softmax safe_softmax _safe_softmax".split())
 
 MOVES = CASTS | RESHAPES | PERMUTES | PARTS | OTHER_MOVES
-ELEMENTWISE_UNARY = CASTS | SCALAR_MATHS

@@ -49,7 +49,7 @@ def fit(expr: Expr, shape: Shape, form: Form) -> Fitted:
         return Fitted(expr)
     label, old = text(expr), expr.shape
     expr, dropped = _same_rank(expr, shape, form)
-    frames = (expr.shape != old and prod(old) // max(1, prod(expr.shape))) or 1
+    frames = prod(old) // prod(expr.shape)  # of which a convolution over time keeps one
     fits = tuple(
         _fit(a, b, form == "matrix" and axis > 1) for axis, (a, b) in enumerate(zip(expr.shape, shape, strict=True))
     )
