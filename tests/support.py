@@ -214,22 +214,23 @@ class TwoStreamBlock(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict()
         for stream in "ab":
-            for name in "qkvo":
-                self.parts[stream + name] = nn.Linear(8, 8)
-            self.parts[f"{stream}up"], self.parts[f"{stream}down"] = nn.Linear(8, 16), nn.Linear(16, 8)
-            self.parts[f"{stream}n1"], self.parts[f"{stream}n2"] = nn.LayerNorm(8), nn.LayerNorm(8)
+            for name, part in {**linears("qkvo"), "up": nn.Linear(8, 16), "down": nn.Linear(16, 8)}.items():
+                self.add_module(stream + name, part)
+            self.add_module(f"{stream}n1", nn.LayerNorm(8))
+            self.add_module(f"{stream}n2", nn.LayerNorm(8))
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name)
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        p = self.parts
-        x, y = p["an1"](a), p["bn1"](b)
-        q, k, v = (torch.cat((p[f"a{name}"](x), p[f"b{name}"](y)), 1) for name in "qkv")
+        x, y = self.an1(a), self.bn1(b)
+        q, k, v = (torch.cat((getattr(self, f"a{name}")(x), getattr(self, f"b{name}")(y)), 1) for name in "qkv")
         mixed = attend(q, k, v)
-        a = a + p["ao"](mixed[:, : a.shape[1]])
-        b = b + p["bo"](mixed[:, a.shape[1] :])
-        a = a + p["adown"](F.gelu(p["aup"](p["an2"](a))))
-        return a, b + p["bdown"](F.gelu(p["bup"](p["bn2"](b))))
+        a = a + self.ao(mixed[:, : a.shape[1]])
+        b = b + self.bo(mixed[:, a.shape[1] :])
+        a = a + self.adown(F.gelu(self.aup(self.an2(a))))
+        return a, b + self.bdown(F.gelu(self.bup(self.bn2(b))))
 
 
 class TwoStreams(nn.Module):
@@ -272,7 +273,7 @@ def _disguise(module: nn.Module, chance: random.Random) -> None:
         if not isinstance(module, nn.ModuleList | nn.Sequential):
             chance.shuffle(entries)
         for name, value in entries:
-            alias[name] = f"{chance.choice('abcdefgh')}{len(alias)}"
+            alias[name] = f"{2 * chance.choice('stuvwxyz')}{len(alias)}"  # no attribute has such a name already
             table[alias[name]] = value
 
     class Disguised(type(module)):  # type: ignore[misc]  # made for this one module

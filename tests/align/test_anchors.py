@@ -94,8 +94,8 @@ def test_a_chain_may_be_entered_from_the_side() -> None:
 
 def test_lanes_of_a_stream_are_told_apart() -> None:
     walk = Walk(TwoStreams(3), X, IDS)
-    assert nearest(walk.backward("blocks.1.parts.aq.weight")) == {"stream input 0"}
-    assert nearest(walk.backward("blocks.1.parts.bq.weight")) == {"stream input 1"}
+    assert nearest(walk.backward("blocks.1.aq.weight")) == {"stream input 0"}
+    assert nearest(walk.backward("blocks.1.bq.weight")) == {"stream input 1"}
 
 
 def test_the_slots_of_a_fused_product_have_anchors_of_their_own() -> None:

@@ -86,7 +86,7 @@ def test_two_lanes_are_named_by_the_inputs_that_feed_them() -> None:
 def test_two_lanes_mix_in_joint_attention_and_part_again_behind_the_sums() -> None:
     graph, found = followed(TwoStreams(3), X, IDS)
     lanes = {
-        use.weight.removeprefix("blocks.1.parts."): found.lanes[index]
+        use.weight.removeprefix("blocks.1."): found.lanes[index]
         for index in graph.chains[0].block(1)
         for use in graph.landmarks[index].uses
     }

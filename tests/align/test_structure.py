@@ -1,0 +1,290 @@
+"""Tiny models matched from end to end: which layer, which role, whatever things are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import automatch
+from automatch.align.policy import LayerPolicy, pair_layers
+from automatch.align.structure import align_structure
+from automatch.core.landmarks import LandmarkGraph
+from automatch.core.mapping_json import dumps
+from automatch.errors import PolicyError
+from tests.support import (
+    Block,
+    EncoderDecoder,
+    Net,
+    Stack,
+    Stages,
+    TwoStreams,
+    attention,
+    disguised,
+    landmarks_of,
+    linears,
+    matched,
+    statuses,
+    weight,
+)
+
+X = weight(2, 3, 6)
+Y = weight(2, 3, 8)
+IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
+OUT_IDS = torch.tensor([[7, 8, 9], [1, 0, 2]])
+IMAGE = weight(1, 3, 16, 16)
+
+
+def sources(mapping: automatch.Mapping) -> dict[str, tuple[str, ...]]:
+    return {entry.target: entry.sources for entry in mapping.entries}
+
+
+def expected(target: nn.Module, layers: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, ...]]:
+    """Every key from its namesake, with the layer's number replaced below the prefixes that are given."""
+    return {key: (_from_layer(key, layers),) for key in target.state_dict()}
+
+
+def _from_layer(key: str, layers: dict[str, tuple[int, ...]]) -> str:
+    for prefix, chosen in layers.items():
+        found = re.match(rf"{re.escape(prefix)}\.(\d+)\.", key)
+        if found:
+            return f"{prefix}.{chosen[int(found[1])]}.{key[found.end() :]}"
+    return key
+
+
+def uniform(source: int, target: int) -> tuple[int, ...]:
+    return pair_layers("uniform", source, target)
+
+
+# Depths
+
+
+@pytest.mark.parametrize("post", [False, True], ids=["pre-norm", "post-norm"])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(6, 3), (5, 3), (4, 4), (3, 2), (2, 5), (4, 1), (1, 3), (1, 1)],
+    ids=lambda depth: str(depth),
+)
+def test_layers_are_spread_over_a_teacher_of_another_depth(source: int, target: int, post: bool) -> None:
+    student = Stack(target, post)
+    mapping = matched(Stack(source, post), student, X)
+    assert sources(mapping) == expected(student, {"blocks": uniform(source, target)})
+    assert set(statuses(mapping).values()) == {"structural"}
+
+
+@pytest.mark.parametrize(("source", "target"), [((4, 4), (2, 3)), ((4, 4), (1, 2)), ((2, 2), (3, 4)), ((2, 2), (2, 2))])
+@pytest.mark.parametrize("post", [False, True], ids=["pre-norm", "post-norm"])
+def test_encoder_and_decoder_are_each_spread(source: tuple[int, int], target: tuple[int, int], post: bool) -> None:
+    student = EncoderDecoder(*target, post)
+    mapping = matched(EncoderDecoder(*source, post), student, IDS, OUT_IDS)
+    layers = {"enc": uniform(source[0], target[0]), "dec": uniform(source[1], target[1])}
+    assert sources(mapping) == expected(student, layers)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ((3, 4, 6, 3), (2, 2, 2, 2)),
+        ((3, 4, 6, 3), (1, 1, 1, 1)),
+        ((3, 4, 3), (1, 2, 1)),
+        ((2, 2, 2), (3, 4, 3)),
+        ((3, 1, 2), (2, 1, 1)),
+    ],
+)
+def test_stages_of_a_residual_network_are_each_spread(source: tuple[int, ...], target: tuple[int, ...]) -> None:
+    student = Stages(*target)
+    mapping = matched(Stages(*source), student, IMAGE)
+    layers = {f"stages.{stage}": uniform(*depths) for stage, depths in enumerate(zip(source, target, strict=True))}
+    assert sources(mapping) == expected(student, layers)
+
+
+@pytest.mark.parametrize(("source", "target"), [(4, 3), (4, 2), (3, 4)])
+def test_two_streams_are_spread_together(source: int, target: int) -> None:
+    student = TwoStreams(target)
+    mapping = matched(TwoStreams(source), student, X, IDS)
+    assert sources(mapping) == expected(student, {"blocks": uniform(source, target)})
+
+
+def test_a_first_layer_that_differs_comes_from_the_first_layer() -> None:
+    teacher, student = Stack(5, first=Block(hidden=24)), Stack(3, first=Block(hidden=24))
+    mapping = matched(teacher, student, X)
+    assert sources(mapping) == expected(student, {"blocks": (0, 1, 3)})
+    assert mapping["blocks.0.up.weight"].evidence.resized == ()
+
+
+# Policies
+
+POLICIES: list[tuple[LayerPolicy, tuple[int, ...]]] = [
+    ("uniform", (0, 2)),
+    ("first", (0, 1)),
+    ("last", (2, 3)),
+    ([3, 1], (3, 1)),
+]
+
+
+@cache
+def graphs(source: int, target: int) -> tuple[LandmarkGraph, LandmarkGraph]:
+    """A teacher and a student, traced once for all policies."""
+    return landmarks_of(Stack(source), X), landmarks_of(Stack(target), X)
+
+
+@pytest.mark.parametrize(("policy", "layers"), POLICIES, ids=[str(policy) for policy, _ in POLICIES])
+def test_the_policy_decides_which_layers_are_taken(policy: LayerPolicy, layers: tuple[int, ...]) -> None:
+    alignment = align_structure(*graphs(4, 2), policy)
+    (chain,) = alignment.chains
+    assert (chain.source, chain.target, chain.source_depth) == ("blocks.{i}", "blocks.{i}", 4)
+    assert (chain.policy, chain.layers) == (policy if isinstance(policy, str) else "explicit", layers)
+    found = {assignment.target: [piece.source for piece in assignment.pieces] for assignment in alignment.assignments}
+    assert found["blocks.0.up.weight"] == [f"blocks.{layers[0]}.up.weight"]
+    assert found["blocks.1.att.o.bias"] == [f"blocks.{layers[1]}.att.o.bias"]
+    assert found["head.weight"] == ["head.weight"]
+
+
+def test_a_list_of_layers_that_fits_no_chain_is_refused_with_both_numbers() -> None:
+    with pytest.raises(PolicyError, match="has 3 entries, but the target has 2 layers"):
+        align_structure(*graphs(4, 2), [0, 1, 2])
+
+
+def test_a_list_of_layers_beyond_the_source_is_refused() -> None:
+    with pytest.raises(PolicyError, match=r"names \[4\], but the source has layers 0 to 3"):
+        align_structure(*graphs(4, 2), [0, 4])
+
+
+def test_a_list_of_layers_for_models_without_layers_is_refused() -> None:
+    with pytest.raises(PolicyError, match="has 2 entries, but no repeated blocks could be paired"):
+        matched(nn.Linear(6, 6), nn.Linear(6, 6), X, layers=[0, 1])
+
+
+def test_a_list_of_layers_rules_the_chain_it_fits() -> None:
+    student = EncoderDecoder(2, 3)
+    mapping = matched(EncoderDecoder(4, 4), student, IDS, OUT_IDS, layers=[3, 0])
+    assert sources(mapping) == expected(student, {"enc": (3, 0), "dec": uniform(4, 3)})
+    assert [chain.policy for chain in mapping.chains] == ["explicit", "uniform"]
+
+
+# What exists on one side only
+
+
+def test_cross_attention_that_the_student_lacks_disturbs_nothing() -> None:
+    class WithMemory(Stack):
+        def __init__(self, depth: int) -> None:
+            super().__init__(depth)
+            self.blocks = nn.ModuleList(Block(cross=True) for _ in range(depth))
+
+        def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+            x = self.stem(x)
+            for block in self.blocks:
+                x = block(x, memory)
+            out: Tensor = self.head(self.norm(x))
+            return out
+
+    student = Stack(2)
+    mapping = automatch.match(WithMemory(4), student, source_inputs=(X, Y), target_inputs=(X,))
+    assert sources(mapping) == expected(student, {"blocks": (0, 2)})
+    assert {key.split(".")[2] for key in mapping.unused if key.startswith("blocks.0.")} == {"cross", "n2"}
+
+
+def test_a_student_with_cross_attention_gets_none_from_a_teacher_without() -> None:
+    student = Net(lambda m, x, memory: m.b(m.a(x, memory), memory), a=Block(cross=True), b=Block(cross=True))
+    teacher = Net(lambda m, x, memory: m.b(m.a(x)), a=Block(), b=Block())
+    mapping = matched(teacher, student, Y, weight(2, 5, 8))
+    for key, entry in ((entry.target, entry) for entry in mapping.entries):
+        if ".cross." in key:
+            assert entry.status == "unmapped", key
+        elif ".n2." not in key:  # the norm of the branch that is not there
+            assert entry.sources == (key,), key
+
+
+def test_norms_and_modulations_of_one_side_leave_the_projections_alone() -> None:
+    def modulated(m: Net, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = m.mod(c)[:, None].chunk(2, -1)
+        out: Tensor = x + m.att(m.norm(x) * (1 + scale) + shift)
+        return out
+
+    def one() -> Net:
+        norm = nn.LayerNorm(8, elementwise_affine=False)
+        return Net(modulated, mod=nn.Linear(8, 16), norm=norm, att=attention())
+
+    teacher = Net(lambda m, x, c: m.c(m.b(m.a(x, c), c), c), a=one(), b=one(), c=one())
+    plain = [Net(lambda m, x: x + m.att(m.norm(x)), norm=nn.LayerNorm(8), att=attention()) for _ in range(3)]
+    student = Net(lambda m, x, c: m.c(m.b(m.a(x))), a=plain[0], b=plain[1], c=plain[2])
+    found = sources(matched(teacher, student, Y, weight(2, 8)))
+    assert {key: value for key, value in found.items() if ".att." in key} == {
+        key: (key,) for key in student.state_dict() if ".att." in key
+    }
+    assert found["a.norm.weight"] == ()
+
+
+# Names and order
+
+DISGUISED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "stack": (lambda: Stack(4), lambda: Stack(2), (X,)),
+    "post-norm stack": (lambda: Stack(3, post=True), lambda: Stack(2, post=True), (X,)),
+    "encoder and decoder": (lambda: EncoderDecoder(3, 3), lambda: EncoderDecoder(2, 2), (IDS, OUT_IDS)),
+    "stages": (lambda: Stages(2, 3, 2), lambda: Stages(2, 2, 1), (IMAGE,)),
+    "two streams": (lambda: TwoStreams(3), lambda: TwoStreams(2), (X, IDS)),
+    "multihead attention": (
+        lambda: Net(lambda m, x: m.a(x), a=attention()),
+        lambda: Net(lambda m, x: m.a(x, x, x)[0], a=nn.MultiheadAttention(8, 2, batch_first=True)),
+        (Y,),
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "target", "inputs"), DISGUISED.values(), ids=list(DISGUISED))
+def test_names_and_the_order_of_registration_do_not_matter(
+    source: Callable[[], nn.Module], target: Callable[[], nn.Module], inputs: tuple[Tensor, ...]
+) -> None:
+    plain = matched(source(), target(), *inputs)
+    (teacher, ours), (student, theirs) = disguised(source(), 1), disguised(target(), 2)
+    mapping = matched(teacher, student, *inputs)
+    renamed = {
+        theirs[entry.target]: (tuple(ours[key] for key in entry.sources), entry.status) for entry in mapping.entries
+    }
+    for entry in plain.entries:
+        if not entry.target.endswith("num_batches_tracked"):  # no operator reads it: its name is all there is
+            assert renamed[entry.target] == (entry.sources, entry.status), entry.target
+
+
+def test_the_disguise_changes_every_name_and_the_order_but_not_the_function() -> None:
+    model = Stack(2)
+    changed, names = disguised(model, 3)
+    assert sorted(names.values()) == sorted(model.state_dict())
+    assert list(names.values()) != list(model.state_dict())
+    assert set(names).isdisjoint(model.state_dict())
+    assert torch.equal(changed(X), model(X))
+
+
+def test_the_same_models_give_the_same_bytes() -> None:
+    first, second = (matched(Stack(4), Stack(2), X) for _ in range(2))
+    assert dumps(first.record) == dumps(second.record)
+
+
+# What is not a chain
+
+
+def test_a_plain_network_is_paired_layer_by_layer() -> None:
+    def layers() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 6))
+
+    mapping = matched(layers(), layers(), X)
+    assert sources(mapping) == {key: (key,) for key in layers().state_dict()}
+    assert mapping.chains == ()
+
+
+def test_a_shared_module_is_paired_once() -> None:
+    def twice() -> Net:
+        return Net(lambda m, x: m.b(torch.relu(m.a(torch.relu(m.a(x))))), **linears("ab"))
+
+    mapping = matched(twice(), twice(), Y)
+    assert sources(mapping) == {key: (key,) for key in twice().state_dict()}
+
+
+def test_notes_name_operators_that_no_rule_understands() -> None:
+    model = nn.GRU(8, 8, batch_first=True)
+    notes = align_structure(landmarks_of(model, Y), landmarks_of(attention(), Y)).notes
+    assert notes == ("source: operators that no rule understands: gru",)
