@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -126,13 +127,20 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks one after another, `blocks.0` to `blocks.{depth - 1}`, between a stem and a head."""
+    """Blocks one after another, `blocks.0` to `blocks.{depth - 1}`, between a stem and a head.
 
-    def __init__(self, depth: int, post: bool = False, first: nn.Module | None = None) -> None:
+    Args:
+        depth: Number of blocks.
+        post: Whether they are post-norm.
+        first: What makes the first block, if it differs.
+    """
+
+    def __init__(self, depth: int, post: bool = False, first: Callable[[], nn.Module] | None = None) -> None:
         super().__init__()
         self.stem = nn.Linear(6, 8)
-        blocks = [Block(post) for _ in range(depth)]
-        self.blocks = nn.ModuleList(blocks if first is None else [first, *blocks[1:]])
+        self.blocks = nn.ModuleList(Block(post) for _ in range(depth))
+        if first is not None:
+            self.blocks[0] = first()
         self.norm = nn.LayerNorm(8)
         self.head = nn.Linear(8, 5)
 
@@ -251,6 +259,15 @@ class TwoStreams(nn.Module):
         return self.head(a), self.norm(b)
 
 
+INPUTS: dict[type[nn.Module], tuple[Tensor, ...]] = {
+    Stack: (weight(2, 3, 6),),
+    EncoderDecoder: (torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[7, 8, 9], [1, 0, 2]])),
+    Stages: (weight(1, 3, 16, 16),),
+    TwoStreams: (weight(2, 3, 6), torch.tensor([[1, 2, 3], [4, 5, 6]])),
+}
+"""What the models above are run on."""
+
+
 def disguised(model: nn.Module, seed: int) -> tuple[nn.Module, dict[str, str]]:
     """A copy whose attributes have other names and are registered in another order, and its keys' old names.
 
@@ -296,14 +313,20 @@ def landmarks_of(model: nn.Module, *inputs: Tensor) -> LandmarkGraph:
     return lower(canonical(model, *inputs))
 
 
+@cache
+def lowered(kind: type[nn.Module], *args: Any) -> LandmarkGraph:
+    """The landmarks of one of the models above, `lowered(Stack, 3)`, traced once in a test run."""
+    return landmarks_of(kind(*args), *INPUTS[kind])
+
+
 def use_graph(model: nn.Module, *inputs: Tensor) -> UseGraph:
     """The landmarks of a model, cut into chains of repeated blocks."""
     return with_chains(UseGraph(landmarks_of(model, *inputs)))
 
 
-def aligned(source: nn.Module, target: nn.Module, *inputs: Tensor, layers: LayerPolicy = "uniform") -> Alignment:
+def aligned(source: nn.Module, target: nn.Module, *inputs: Tensor) -> Alignment:
     """Two models aligned on the same inputs."""
-    return align_structure(landmarks_of(source, *inputs), landmarks_of(target, *inputs), layers)
+    return align_structure(landmarks_of(source, *inputs), landmarks_of(target, *inputs))
 
 
 def matched(

@@ -26,6 +26,7 @@ class Match:
         margin: How much more the next best row would cost for this column; None where no other is possible.
         runner_up: That row.
         crowd: How many rows cost little more for this column (less than `CLOSE`).
+        twins: How many rows nothing but their order tells from the chosen one; counted by `automatch.align.twins`.
     """
 
     source: int
@@ -34,6 +35,7 @@ class Match:
     margin: float | None
     runner_up: int | None
     crowd: int = 0
+    twins: int = 0
 
 
 def assign(costs: Costs, refusal: float) -> tuple[Match, ...]:

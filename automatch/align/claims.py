@@ -229,7 +229,7 @@ def _is_sure(pair: RolePair) -> bool:
     """Whether a pair is far ahead of its runner-up, the more so the less alike the two are."""
     if pair.source is not None and is_displaced(pair.source, pair.target):
         return False
-    if pair.crowd >= _CROWD:
+    if pair.twins or pair.crowd >= _CROWD:
         return False
     if (pair.cost or 0.0) < _DOUBTFUL:
         return pair.margin is None or pair.margin >= _SURE

@@ -16,6 +16,7 @@ from automatch.align.anchors import likeness
 from automatch.align.assignment import FORBIDDEN, Costs, Match, assign
 from automatch.align.candidates import Candidate
 from automatch.align.norms import NormPlace
+from automatch.align.twins import count_twins
 from automatch.align.use_graph import UseGraph
 
 _FORWARD = 3.0
@@ -61,21 +62,18 @@ def cost(source: Candidate, target: Candidate, widths: WidthMap) -> float:
     """The cost of pairing two candidates; `FORBIDDEN` where their kinds differ."""
     if source.kind != target.kind:
         return FORBIDDEN
+    shared = len(source.words & target.words) / max(1, len(source.words | target.words))
+    order = _POSITION * abs(source.position - target.position) - _WORDS * shared
     if is_displaced(source, target):
-        return (
-            _DISPLACED + _BRANCH * (source.norm != _moved(target)) + _POSITION * abs(source.position - target.position)
-        )
-    total = _FORWARD * (1 - likeness(source.forward, target.forward))
+        return order + _DISPLACED + _BRANCH * (source.norm != _moved(target))
+    total = order + _FORWARD * (1 - likeness(source.forward, target.forward))
     fixed = source.kind == "embedding" and not (source.backward and target.backward)
     total += _FIXED if fixed else _BACKWARD * (1 - likeness(source.backward, target.backward))
     total += _CROSSED * (source.crossed != target.crossed)
     total += _LANES * (source.lanes != target.lanes)
     total += _DEPENDENT * (source.dependent is not None and source.dependent != target.dependent)
-    total += _POSITION * abs(source.position - target.position)
     total += _width_cost(source, target, widths) + _distance_cost(source, target)
-    total += 0.0 if fixed else _inputs_cost(source, target)
-    shared = len(source.words & target.words) / max(1, len(source.words | target.words))
-    return total - _WORDS * shared
+    return total + (0.0 if fixed else _inputs_cost(source, target))
 
 
 def is_displaced(source: Candidate, target: Candidate) -> bool:
@@ -126,7 +124,8 @@ def pair(
     before = [_neighbours(graph, side) for graph, side in zip(graphs, (sources, targets), strict=True)]
     for _ in range(_ROUNDS):
         matches = assign(_with_neighbours(base, matches, sources, targets, before), refusal)
-    return matches
+    twins = count_twins(sources, before[0])
+    return tuple(replace(match, twins=twins[match.source]) for match in matches)
 
 
 def _with_neighbours(

@@ -23,6 +23,7 @@ class RolePair:
         margin: How much more the runner-up would cost; None where there was none.
         rival: The runner-up.
         crowd: How many other source candidates are nearly as good.
+        twins: How many others nothing but their order tells from the chosen one.
         layer: The source layer, inside chains.
     """
 
@@ -32,6 +33,7 @@ class RolePair:
     margin: float | None = None
     rival: Candidate | None = None
     crowd: int = 0
+    twins: int = 0
     layer: int | None = None
 
     def at_layer(self, layer: int) -> RolePair:
@@ -51,7 +53,7 @@ def role_pair(sources: Sequence[Candidate], target: Candidate, match: Match | No
     if match is None:
         return RolePair(target)
     rival = None if match.runner_up is None else sources[match.runner_up]
-    return RolePair(target, sources[match.source], match.cost, match.margin, rival, match.crowd)
+    return RolePair(target, sources[match.source], match.cost, match.margin, rival, match.crowd, match.twins)
 
 
 def reasons(pair: RolePair) -> tuple[str, ...]:

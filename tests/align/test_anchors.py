@@ -4,26 +4,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from automatch.align.anchors import AnchorFinder, Anchors, likeness
 from automatch.align.candidates import distances
+from automatch.align.chains import with_chains
 from automatch.align.slots import slots
 from automatch.align.stream import streams
-from automatch.core.landmarks import Landmark
-from tests.support import EncoderDecoder, Forward, Net, Stack, TwoStreams, attend, linears, use_graph, weight
+from automatch.align.use_graph import UseGraph
+from automatch.core.landmarks import Landmark, LandmarkGraph
+from tests.support import EncoderDecoder, Forward, Net, Stack, TwoStreams, attend, landmarks_of, linears, lowered, weight
 
-X = weight(2, 3, 6)
 Y = weight(2, 3, 8)
-IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
 
 
 class Walk:
     """Anchors of the landmarks of a model, by the weight at work in them."""
 
-    def __init__(self, model: nn.Module, *inputs: Tensor) -> None:
-        self.graph = use_graph(model, *inputs)
+    def __init__(self, landmarks: LandmarkGraph) -> None:
+        self.graph = with_chains(UseGraph(landmarks))
         names = {mark.index: f"input {mark.index}" for mark in self.graph.landmarks if mark.kind == "input"}
         found = streams(self.graph, distances(self.graph, names).inputs)
         chains = {number: f"chain {number}" for number in range(len(self.graph.chains))}
@@ -47,7 +47,7 @@ def nearest(anchors: Anchors) -> set[str]:
 
 @pytest.fixture(scope="module")
 def stack() -> Walk:
-    return Walk(Stack(4), X)
+    return Walk(lowered(Stack, 4, False))
 
 
 def test_projections_of_attention_differ_by_the_operand_they_feed(stack: Walk) -> None:
@@ -85,7 +85,7 @@ def test_what_lies_outside_is_told_by_the_chain_it_feeds_or_follows(stack: Walk)
 
 
 def test_a_chain_may_be_entered_from_the_side() -> None:
-    walk = Walk(EncoderDecoder(2, 2), IDS, IDS + 1)
+    walk = Walk(lowered(EncoderDecoder, 2, 2, False))
     assert nearest(walk.forward("norm.weight")) == {"chain 1.side"}
     assert nearest(walk.forward("words.weight")) == {"chain 0.stream"}
     assert nearest(walk.backward("dec.0.cross.k.weight")) == {"outside"}
@@ -93,13 +93,13 @@ def test_a_chain_may_be_entered_from_the_side() -> None:
 
 
 def test_lanes_of_a_stream_are_told_apart() -> None:
-    walk = Walk(TwoStreams(3), X, IDS)
+    walk = Walk(lowered(TwoStreams, 3))
     assert nearest(walk.backward("blocks.1.aq.weight")) == {"stream input 0"}
     assert nearest(walk.backward("blocks.1.bq.weight")) == {"stream input 1"}
 
 
 def test_the_slots_of_a_fused_product_have_anchors_of_their_own() -> None:
-    walk = Walk(Net(lambda m, x: attend(*m.p(x).chunk(3, -1)), p=nn.Linear(8, 24)), Y)
+    walk = Walk(landmarks_of(Net(lambda m, x: attend(*m.p(x).chunk(3, -1)), p=nn.Linear(8, 24)), Y))
     assert [nearest(walk.forward("p.weight", slot)) for slot in range(3)] == [
         {"attention.query"},
         {"attention.key"},
@@ -124,11 +124,11 @@ def test_what_one_side_may_lack_is_walked_through(between: Forward) -> None:
         norm=nn.RMSNorm(8),
         table=weight(2, 1, 8),
     )
-    assert nearest(Walk(model, Y).forward("q.weight")) == {"attention.query"}
+    assert nearest(Walk(landmarks_of(model, Y)).forward("q.weight")) == {"attention.query"}
 
 
 def test_a_gate_and_what_it_gates_differ() -> None:
-    walk = Walk(Net(lambda m, x: m.d(F.silu(m.g(x)) * m.u(x)), **linears("gud")), Y)
+    walk = Walk(landmarks_of(Net(lambda m, x: m.d(F.silu(m.g(x)) * m.u(x)), **linears("gud")), Y))
     assert nearest(walk.forward("g.weight")) == {"activation"}
     assert "activation" not in walk.forward("u.weight")
 

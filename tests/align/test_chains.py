@@ -1,15 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-import torch
 from torch import Tensor, nn
 
+from automatch.align.chains import with_chains
 from automatch.align.use_graph import Chain, UseGraph
-from tests.support import Block, EncoderDecoder, Net, Stack, Stages, TwoStreams, attention, use_graph, weight
+from tests.support import Block, EncoderDecoder, Net, Stack, Stages, TwoStreams, attention, lowered, use_graph, weight
 
 X = weight(2, 3, 6)
-IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
-IMAGE = weight(1, 3, 16, 16)
 
 
 def blocks(graph: UseGraph, chain: Chain) -> list[set[str]]:
@@ -20,21 +20,23 @@ def blocks(graph: UseGraph, chain: Chain) -> list[set[str]]:
     ]
 
 
-def weights_under(model: nn.Module, *modules: str) -> list[set[str]]:
+def weights_under(graph: UseGraph, *modules: str) -> list[set[str]]:
     """Parameters and statistics below modules; counters are at work nowhere."""
-    return [
-        {key for key in model.state_dict() if key.startswith(f"{module}.") and not key.endswith("num_batches_tracked")}
-        for module in modules
-    ]
+    keys = [key for key in graph.shapes if not key.endswith("num_batches_tracked")]
+    return [{key for key in keys if key.startswith(f"{module}.")} for module in modules]
+
+
+def cut(kind: type[nn.Module], *args: Any) -> UseGraph:
+    """One of the tiny models, cut into chains."""
+    return with_chains(UseGraph(lowered(kind, *args)))
 
 
 @pytest.mark.parametrize("post", [False, True], ids=["pre-norm", "post-norm"])
 @pytest.mark.parametrize("depth", range(2, 7))
 def test_a_stack_is_cut_into_its_blocks(depth: int, post: bool) -> None:
-    model = Stack(depth, post)
-    graph = use_graph(model, X)
+    graph = cut(Stack, depth, post)
     (chain,) = graph.chains
-    assert blocks(graph, chain) == weights_under(model, *(f"blocks.{number}" for number in range(depth)))
+    assert blocks(graph, chain) == weights_under(graph, *(f"blocks.{number}" for number in range(depth)))
     assert chain.irregular == frozenset()
     # one value crosses each cut: the residual stream
     assert [graph.live[cut] for cut in chain.cuts[:-1]] == [1] * depth
@@ -45,7 +47,7 @@ def test_a_stack_without_stem_and_head_is_cut_into_its_blocks(post: bool) -> Non
     model = nn.Sequential(*(Block(post) for _ in range(3)))
     graph = use_graph(model, weight(2, 3, 8))
     (chain,) = graph.chains
-    assert blocks(graph, chain) == weights_under(model, "0", "1", "2")
+    assert blocks(graph, chain) == weights_under(graph, "0", "1", "2")
 
 
 class Wide(Block):
@@ -66,38 +68,34 @@ class Extra(Block):
 @pytest.mark.parametrize("first", [Wide, Extra])
 @pytest.mark.parametrize("depth", [3, 5])
 def test_a_first_block_that_differs_a_little_counts_as_irregular(first: type[Block], depth: int) -> None:
-    model = Stack(depth, first=first())
-    graph = use_graph(model, X)
+    graph = cut(Stack, depth, False, first)
     (chain,) = graph.chains
-    assert blocks(graph, chain) == weights_under(model, *(f"blocks.{number}" for number in range(depth)))
+    assert blocks(graph, chain) == weights_under(graph, *(f"blocks.{number}" for number in range(depth)))
     assert chain.irregular == {0}
     assert chain.sample not in chain.irregular
 
 
 def test_a_first_block_that_differs_much_stays_outside() -> None:
-    model = Stack(4, first=nn.Linear(8, 8))
-    graph = use_graph(model, X)
+    graph = cut(Stack, 4, False, lambda: nn.Linear(8, 8))
     (chain,) = graph.chains
-    assert blocks(graph, chain) == weights_under(model, "blocks.1", "blocks.2", "blocks.3")
+    assert blocks(graph, chain) == weights_under(graph, "blocks.1", "blocks.2", "blocks.3")
 
 
 @pytest.mark.parametrize("depths", [(3, 4, 3), (2, 3, 4), (3, 4, 6, 3)])
 def test_stages_of_a_residual_network_are_chains_whose_first_block_has_a_projection(depths: tuple[int, ...]) -> None:
-    model = Stages(*depths)
-    graph = use_graph(model, IMAGE)
+    graph = cut(Stages, *depths)
     assert [chain.depth for chain in graph.chains] == list(depths)
     for stage, chain in enumerate(graph.chains):
-        expected = weights_under(model, *(f"stages.{stage}.{number}" for number in range(depths[stage])))
+        expected = weights_under(graph, *(f"stages.{stage}.{number}" for number in range(depths[stage])))
         assert blocks(graph, chain) == expected
         assert chain.irregular == (frozenset({0}) if stage else frozenset())
 
 
 def test_a_stage_of_one_block_is_no_chain_by_itself() -> None:
-    model = Stages(3, 1, 3)
-    graph = use_graph(model, IMAGE)
+    graph = cut(Stages, 3, 1, 3)
     in_chains = set[str]().union(*(block for chain in graph.chains for block in blocks(graph, chain)))
-    assert in_chains.isdisjoint(*weights_under(model, "stages.1.0"))
-    assert weights_under(model, "stages.0.0", "stages.0.1", "stages.0.2") == blocks(graph, graph.chains[0])
+    assert in_chains.isdisjoint(*weights_under(graph, "stages.1.0"))
+    assert weights_under(graph, "stages.0.0", "stages.0.1", "stages.0.2") == blocks(graph, graph.chains[0])
 
 
 @pytest.mark.parametrize("post", [False, True], ids=["pre-norm", "post-norm"])
@@ -105,26 +103,24 @@ def test_a_stage_of_one_block_is_no_chain_by_itself() -> None:
 def test_encoder_and_decoder_are_two_chains_though_they_see_equally_many_tokens(
     encoder: int, decoder: int, post: bool
 ) -> None:
-    model = EncoderDecoder(encoder, decoder, post)
-    graph = use_graph(model, IDS, IDS + 1)
+    graph = cut(EncoderDecoder, encoder, decoder, post)
     first, second = graph.chains
-    assert blocks(graph, first) == weights_under(model, *(f"enc.{number}" for number in range(encoder)))
-    assert blocks(graph, second) == weights_under(model, *(f"dec.{number}" for number in range(decoder)))
+    assert blocks(graph, first) == weights_under(graph, *(f"enc.{number}" for number in range(encoder)))
+    assert blocks(graph, second) == weights_under(graph, *(f"dec.{number}" for number in range(decoder)))
 
 
 def test_torchs_own_transformer_is_two_chains() -> None:
     model = nn.Transformer(8, 2, 2, 3, 16, batch_first=True)
     graph = use_graph(model, weight(2, 3, 8), weight(2, 3, 8))
     first, second = graph.chains
-    assert blocks(graph, first) == weights_under(model, "encoder.layers.0", "encoder.layers.1")
-    assert blocks(graph, second) == weights_under(model, *(f"decoder.layers.{number}" for number in range(3)))
+    assert blocks(graph, first) == weights_under(graph, "encoder.layers.0", "encoder.layers.1")
+    assert blocks(graph, second) == weights_under(graph, *(f"decoder.layers.{number}" for number in range(3)))
 
 
 def test_two_streams_are_one_chain() -> None:
-    model = TwoStreams(3)
-    graph = use_graph(model, X, IDS)
+    graph = cut(TwoStreams, 3)
     (chain,) = graph.chains
-    assert blocks(graph, chain) == weights_under(model, "blocks.0", "blocks.1", "blocks.2")
+    assert blocks(graph, chain) == weights_under(graph, "blocks.0", "blocks.1", "blocks.2")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +156,7 @@ def test_a_chain_knows_its_blocks() -> None:
 
 
 def test_landmarks_lie_in_one_block_or_outside() -> None:
-    graph = use_graph(Stack(2), X)
+    graph = cut(Stack, 2, False)
     outside = [mark.index for mark in graph.outside()]
     assert sorted([*outside, *graph.places]) == list(range(len(graph.landmarks)))
     assert {place for place in graph.places.values()} == {(0, 0), (0, 1)}

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from automatch.align.structure import align_structure
 from automatch.core.alignment import Alignment, Assignment, Piece, Region, View
-from tests.support import Net, Stack, aligned, attend, attention, linears, merged, weight
+from tests.support import Net, Stack, aligned, attend, attention, linears, lowered, merged, weight
 
 X = weight(2, 3, 8)
 IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -262,7 +263,7 @@ def test_the_runner_up_is_listed_with_how_far_behind_it_is() -> None:
 
 
 def test_evidence_names_the_source_layer_inside_chains_only() -> None:
-    alignment = aligned(Stack(4), Stack(2), weight(2, 3, 6))
+    alignment = align_structure(lowered(Stack, 4, False), lowered(Stack, 2, False))
     layers = {assignment.target: assignment.evidence.source_layer for assignment in alignment.assignments}
     assert {layers[key] for key in layers if key.startswith("blocks.0.")} == {0}
     assert {layers[key] for key in layers if key.startswith("blocks.1.")} == {2}
