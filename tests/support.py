@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -313,10 +312,14 @@ def landmarks_of(model: nn.Module, *inputs: Tensor) -> LandmarkGraph:
     return lower(canonical(model, *inputs))
 
 
-@cache
+_LOWERED: dict[tuple[Any, ...], LandmarkGraph] = {}
+
+
 def lowered(kind: type[nn.Module], *args: Any) -> LandmarkGraph:
     """The landmarks of one of the models above, `lowered(Stack, 3)`, traced once in a test run."""
-    return landmarks_of(kind(*args), *INPUTS[kind])
+    if (kind, *args) not in _LOWERED:
+        _LOWERED[kind, *args] = landmarks_of(kind(*args), *INPUTS[kind])
+    return _LOWERED[kind, *args]
 
 
 def use_graph(model: nn.Module, *inputs: Tensor) -> UseGraph:

@@ -124,8 +124,8 @@ def pair(
     before = [_neighbours(graph, side) for graph, side in zip(graphs, (sources, targets), strict=True)]
     for _ in range(_ROUNDS):
         matches = assign(_with_neighbours(base, matches, sources, targets, before), refusal)
-    twins = count_twins(sources, before[0])
-    return tuple(replace(match, twins=twins[match.source]) for match in matches)
+    twins = count_twins(sources, before[0]), count_twins(targets, before[1])
+    return tuple(replace(match, twins=max(twins[0][match.source], twins[1][match.target])) for match in matches)
 
 
 def _with_neighbours(

@@ -23,7 +23,7 @@ class RolePair:
         margin: How much more the runner-up would cost; None where there was none.
         rival: The runner-up.
         crowd: How many other source candidates are nearly as good.
-        twins: How many others nothing but their order tells from the chosen one.
+        twins: How many others, on the source's side or the target's, only their order tells from the chosen one.
         layer: The source layer, inside chains.
     """
 

@@ -14,7 +14,18 @@ from automatch.align.slots import slots
 from automatch.align.stream import streams
 from automatch.align.use_graph import UseGraph
 from automatch.core.landmarks import Landmark, LandmarkGraph
-from tests.support import EncoderDecoder, Forward, Net, Stack, TwoStreams, attend, landmarks_of, linears, lowered, weight
+from tests.support import (
+    EncoderDecoder,
+    Forward,
+    Net,
+    Stack,
+    TwoStreams,
+    attend,
+    landmarks_of,
+    linears,
+    lowered,
+    weight,
+)
 
 Y = weight(2, 3, 8)
 

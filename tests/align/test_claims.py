@@ -242,6 +242,20 @@ def test_a_tied_source_leaves_no_doubt(target: Net) -> None:
     assert of(alignment, "e.weight").pieces == (Piece("e.weight"),)
 
 
+def test_twins_that_only_their_order_tells_apart_are_guesses_that_name_each_other() -> None:
+    source, target = (
+        Net(
+            lambda m, x, names=names: m.o(F.relu(getattr(m, names[0])(x)) + F.relu(getattr(m, names[1])(x))),
+            **linears([*names, "o"]),
+        )
+        for names in ("ab", "pq")
+    )
+    alignment = aligned(source, target, X)
+    assert {of(alignment, f"{name}.weight").status for name in "pq"} == {"guessed"}
+    assert [rival.sources for rival in of(alignment, "p.weight").evidence.rivals] == [("b.weight",)]
+    assert of(alignment, "o.weight").status == "structural"
+
+
 def test_a_weight_that_was_not_followed_to_its_operator_is_taken_as_stored_as_a_guess() -> None:
     source, target = (nn.utils.parametrizations.weight_norm(nn.Linear(8, 5)) for _ in range(2))
     alignment = aligned(source, target, X)

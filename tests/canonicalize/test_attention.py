@@ -181,6 +181,16 @@ def test_a_bias_learned_as_a_table_belongs_to_the_attention() -> None:
     assert [edge.role for edge in attended.ins] == ["query", "key", "value"]
 
 
+def test_a_learned_scale_of_the_scores_belongs_to_the_attention() -> None:
+    def compute(m: Net, x: Tensor) -> Tensor:
+        q, k = (F.normalize(heads(project(x)), dim=-1) for project in (m.q, m.k))
+        return merged((q @ k.transpose(-1, -2) * m.temperature).softmax(-1) @ heads(m.v(x)))
+
+    graph = landmarks_of(Net(compute, temperature=weight(2, 1, 1), **linears("qkv")), weight(2, 3, 8))
+    assert uses_by_role(only(graph, "attention")) == {"scale": "temperature"}
+    assert kinds(graph).count("norm") == 2
+
+
 def test_a_bias_made_from_data_is_an_operand() -> None:
     def compute(m: Net, x: Tensor, pairs: Tensor) -> Tensor:
         scores = heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2) + m.bias(pairs).permute(0, 3, 1, 2)
