@@ -26,7 +26,7 @@ class Match:
         margin: How much more the next best row would cost for this column; None where no other is possible.
         runner_up: That row.
         crowd: How many rows cost little more for this column (less than `CLOSE`).
-        twins: How many rows (or columns) only their order tells from the chosen one; counted by `automatch.align.twins`.
+        twins: How many rows or columns only order tells from the chosen one; counted by `automatch.align.twins`.
     """
 
     source: int

@@ -100,7 +100,7 @@ def test_stages_of_a_residual_network_are_each_spread(source: tuple[int, ...], t
     assert sources(align_structure(lowered(Stages, *source), student)) == expected(student, layers)
 
 
-@pytest.mark.parametrize(("source", "target"), [(4, 3), (4, 2), (2, 3), (4, 1)])
+@pytest.mark.parametrize(("source", "target"), [(4, 3), (4, 2), (2, 3)])
 def test_two_streams_are_spread_together(source: int, target: int) -> None:
     student = lowered(TwoStreams, target)
     alignment = align_structure(lowered(TwoStreams, source), student)
