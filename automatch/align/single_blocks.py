@@ -5,10 +5,10 @@ A student of one layer has nothing that repeats, and neither has a short stage o
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from automatch.align.irregular import ALIKE, extended
 from automatch.align.likeness import common_length, kinds, similarity
@@ -90,15 +90,17 @@ def _single_blocks(graph: UseGraph, model: _Model, crossing: int) -> list[_Optio
     background = _background(graph.live)
     ends = [q for q in range(len(graph.landmarks)) if graph.live[q] <= crossing + background[q]]
     options = []
-    for start, stop in product(ends, ends):
-        window = range(start, stop)
-        if not model.length // 3 <= stop - start <= 2 * model.length or not outside.issuperset(window):
-            continue
-        score = _resemblance(kinds(graph, window), model)
-        if score > 0:
-            crossed = graph.live[start] + graph.live[stop]
-            options.append(_Option(window, (_has_stream(graph, window), score, model.length, -crossed)))
-    return options
+    for start in filter(outside.__contains__, ends):
+        stops = ends[bisect_left(ends, start + model.length // 3) : bisect_right(ends, start + 2 * model.length)]
+        windows = (range(start, stop) for stop in stops if stop > start)
+        options += [_option(graph, model, window) for window in windows if outside.issuperset(window)]
+    return [option for option in options if option.rank[1] > 0]
+
+
+def _option(graph: UseGraph, model: _Model, window: range) -> _Option:
+    score = _resemblance(kinds(graph, window), model)
+    crossed = graph.live[window.start] + graph.live[window.stop]
+    return _Option(window, (_has_stream(graph, window), score, model.length, -crossed))
 
 
 def _has_stream(graph: UseGraph, window: range) -> bool:
