@@ -75,6 +75,13 @@ def test_a_first_block_that_differs_a_little_counts_as_irregular(first: type[Blo
     assert chain.sample not in chain.irregular
 
 
+def test_a_last_block_that_differs_a_little_counts_as_irregular() -> None:
+    graph = use_graph(nn.Sequential(Block(), Block(), Block(), Wide()), weight(2, 3, 8))
+    (chain,) = graph.chains
+    assert blocks(graph, chain) == weights_under(graph, "0", "1", "2", "3")
+    assert chain.irregular == {3}
+
+
 def test_a_first_block_that_differs_much_stays_outside() -> None:
     graph = cut(Stack, 4, False, lambda: nn.Linear(8, 8))
     (chain,) = graph.chains

@@ -159,6 +159,17 @@ def test_movement_casts_and_scalar_arithmetic_are_transparent(between: Callable[
     ]
 
 
+@pytest.mark.parametrize("taken", [lambda x: x[:], lambda x: x[:, 0:], lambda x: x[..., None].squeeze(-1)])
+def test_a_slice_that_takes_all_opens_no_port(taken: Callable[[Tensor], Tensor]) -> None:
+    graph = landmarks_of(Net(lambda m, x: m.b(taken(m.a(x))), **linears("ab")), X)
+    assert lines(graph)[2] == "2 contraction(x=1) weight=b.weight bias=b.bias"
+
+
+def test_a_slice_that_takes_a_part_opens_a_port() -> None:
+    graph = landmarks_of(Net(lambda m, x: m.b(m.a(x)[:, 1:]), **linears("ab")), X)
+    assert lines(graph)[2] == "2 contraction(x=1-) weight=b.weight bias=b.bias"
+
+
 def test_a_mask_of_booleans_on_the_output_is_transparent() -> None:
     model = Net(lambda m, x, mask: m.a(x) * mask[..., None], **linears("a"))
     graph = landmarks_of(model, X, torch.ones(2, 3, dtype=torch.bool))

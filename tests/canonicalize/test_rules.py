@@ -89,8 +89,9 @@ def test_norm_layers_have_their_weights_by_role(layer: nn.Module, shape: tuple[i
         (lambda g: g + 1.0, 1.0, 1.0),
         (lambda g: 1 - g, 1.0, -1.0),
         (lambda g: 2 * g, 0.0, 2.0),
+        (lambda g: (1 + g) / 2, 0.5, 0.5),
     ],
-    ids=["1 + g", "g + 1", "1 - g", "2 * g"],
+    ids=["1 + g", "g + 1", "1 - g", "2 * g", "(1 + g) / 2"],
 )
 def test_a_scale_made_from_its_weight_is_seen_as_an_affine(
     scale: Callable[[Tensor], Tensor], shift: float, factor: float
