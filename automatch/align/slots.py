@@ -157,6 +157,9 @@ def _split(node: Node, value: Channels, numbers: list[int]) -> tuple[Channels, .
         return tuple(np.moveaxis(value, axis, 0))
     axis = axis if isinstance(axis, int) else 0
     length = value.shape[axis]
+    if node.op == "tensor_split":
+        cuts = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, tuple) else sizes
+        return tuple(np.array_split(value, cuts if isinstance(cuts, list | int) else 1, axis))
     if isinstance(sizes, tuple):
         stops = np.cumsum([size for size in sizes if isinstance(size, int)])[:-1]
         return tuple(np.split(value, stops, axis))

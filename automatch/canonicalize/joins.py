@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from automatch.canonicalize.builder import Builder, uses_of
-from automatch.canonicalize.values import Blend, Data, Stored, Value, joined
+from automatch.canonicalize.values import Blend, Data, Stored, Value, joined, scaled
 from automatch.core.graph import Node
 from automatch.core.landmarks import Kind, Landmark, Use
 
@@ -37,7 +37,12 @@ def join(builder: Builder, node: Node, reads: list[Value]) -> Value:
     if not stored and len(roots) == 1:
         return joined(data)
     kind = _KINDS.get(node.op, "other")
-    if len(data) == 1 and len(stored) == 1 and not data[0].port and _absorbed(builder, kind, data[0], stored[0]):
+    if node.op == "sub" and len(reads) == 2 and isinstance(reads[1], Stored):
+        negated = scaled(reads[1], -1.0, 0.0)
+        reads, stored = [reads[0], negated], [negated]
+    plain = node.op in ("add", "mul") or (node.op == "sub" and isinstance(reads[0], Data))
+    alone = len(data) == 1 and len(stored) == 1 and not data[0].port
+    if plain and alone and _absorbed(builder, kind, data[0], stored[0]):
         return data[0]
     return _landmark(builder, node, kind, reads)
 

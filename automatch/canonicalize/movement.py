@@ -19,7 +19,7 @@ def part_of(node: Node, value: Data) -> Data:
 
 
 def _takes_all(node: Node) -> bool:
-    if node.op != "slice":
+    if node.op != "slice" or (len(node.args) > 4 and node.args[4] != 1):
         return False
     bounds = [arg for arg in node.args[2:4] if isinstance(arg, int)]
     return all(bound == 0 or bound >= _END for bound in bounds)
@@ -48,7 +48,7 @@ def stored_part(parent: Node, place: int, value: Stored, shape: Shape) -> Stored
     if parent.op == "unbind":
         axis = _axis(parent.args[1] if len(parent.args) > 1 else dict(parent.kwargs).get("dim", 0), len(value.shape))
         return reshaped(sliced(value, axis, place, place + 1), shape)
-    sizes = parent.args[1] if len(parent.args) > 1 else None
+    sizes = parent.args[1] if len(parent.args) > 1 and parent.op != "tensor_split" else None
     if parent.op == "chunk" and isinstance(sizes, int):
         start = place * -(-value.shape[axis] // sizes)
     elif isinstance(sizes, tuple):

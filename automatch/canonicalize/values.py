@@ -86,8 +86,12 @@ def permuted(value: Stored, axes: tuple[int, ...]) -> Stored:
 
 def reshaped(value: Stored, shape: Shape) -> Stored:
     """A stored value under another shape; an expansion repeats entries and leaves the view as it is."""
-    if value.looked_up or prod(shape) != prod(value.shape):
+    if value.looked_up:
         return replace(value, shape=shape)
+    if prod(shape) != prod(value.shape):
+        same_rank = len(shape) == len(value.shape)
+        view = value.view if same_rank else replace(value.view, shape=value.shape)  # later axes are not the stored ones
+        return replace(value, shape=shape, view=view)
     return replace(value, shape=shape, view=replace(value.view, shape=shape))
 
 
