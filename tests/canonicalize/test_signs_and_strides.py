@@ -32,7 +32,8 @@ class Expanded(nn.Module):
         self.project = nn.Linear(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.queries.expand(2, 4, 8).transpose(0, 1)) + x
+        projected: Tensor = self.project(self.queries.expand(2, 4, 8).transpose(0, 1))
+        return projected + x
 
 
 class Strided(nn.Module):
