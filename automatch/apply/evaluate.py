@@ -20,11 +20,19 @@ from torch import Tensor
 
 from automatch.core.expr import (
     Affine,
+    Arithmetic,
     Concat,
     Constant,
+    Elementwise,
     Expr,
     Fit,
+    Function,
+    Gather,
+    Movement,
     Permute,
+    Product,
+    Reduce,
+    Reduction,
     Reshape,
     Resize,
     Slice,
@@ -103,6 +111,18 @@ def _run(expr: Expr, bench: _Bench) -> Tensor:
             return bench.leaves[key]
         case Constant(value=value, shape=shape):
             return torch.full(shape, value, dtype=bench.dtype, device=bench.device)
+        case Concat() | Slice() | Permute() | Reshape() | Gather():
+            return _move(expr, bench)
+        case Affine() | Sum() | Product() | Elementwise() | Reduce():
+            return _compute(expr, bench)
+        case Resize(of=of):
+            return _resize(_run(of, bench), expr)
+        case _:
+            assert_never(expr)
+
+
+def _move(expr: Movement, bench: _Bench) -> Tensor:
+    match expr:
         case Concat(parts=parts, axis=axis):
             return torch.cat([_run(part, bench) for part in parts], dim=axis)
         case Slice(of=of, axis=axis, start=start, stop=stop):
@@ -111,14 +131,67 @@ def _run(expr: Expr, bench: _Bench) -> Tensor:
             return _run(of, bench).permute(axes)
         case Reshape(of=of, shape=shape):
             return _run(of, bench).reshape(shape)
+        case Gather(of=of, shape=shape, index=index):
+            return _gather(_run(of, bench), index).reshape(shape)
+        case _:
+            assert_never(expr)
+
+
+def _compute(expr: Arithmetic, bench: _Bench) -> Tensor:
+    match expr:
         case Affine(of=of, scale=scale, shift=shift):
             return _affine(_run(of, bench), scale, shift)
         case Sum(parts=parts):
             return reduce(torch.add, [_run(part, bench) for part in parts])
-        case Resize(of=of):
-            return _resize(_run(of, bench), expr)
+        case Product(parts=parts):
+            return reduce(torch.mul, [_run(part, bench) for part in parts])
+        case Elementwise(of=of, function=function):
+            return _FUNCTIONS[function](_run(of, bench))
+        case Reduce(of=of, kind=kind, axes=axes, keepdim=keepdim):
+            return _reduce(_run(of, bench), kind, axes, keepdim)
         case _:
             assert_never(expr)
+
+
+def _gather(x: Tensor, index: tuple[int, ...]) -> Tensor:
+    return x.reshape(-1).index_select(0, torch.tensor(index, dtype=torch.int64, device=x.device))
+
+
+def _reduce(x: Tensor, kind: Reduction, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    if kind == "sum":
+        return x.sum(axes, keepdim)
+    # A mean or a root of whole numbers is not whole.
+    x = x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
+    return x.mean(axes, keepdim) if kind == "mean" else torch.linalg.vector_norm(x, dim=axes, keepdim=keepdim)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # torch's own gives x itself above a threshold, which is not exact in float64
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def _inverse_softplus(x: Tensor) -> Tensor:
+    # log(exp(x) - 1) without overflow for large x and without cancellation for small ones
+    return x + torch.log(-torch.expm1(-x))
+
+
+_FUNCTIONS: dict[Function, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "reciprocal": torch.reciprocal,
+    "square": torch.square,
+    "abs": torch.abs,
+    "tanh": torch.tanh,
+    "atanh": torch.atanh,
+    "sigmoid": torch.sigmoid,
+    "logit": torch.logit,
+    "softplus": _softplus,
+    "inverse_softplus": _inverse_softplus,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+}
 
 
 def _affine(x: Tensor, scale: float, shift: float) -> Tensor:
@@ -160,7 +233,7 @@ def _fit(x: Tensor, axis: int, size: int, fit: Fit) -> Tensor:
 def _computes(expr: Expr) -> bool:
     """Whether anything in the expression is arithmetic, rather than movement."""
     match expr:
-        case Affine() | Sum():
+        case Affine() | Sum() | Product() | Elementwise() | Reduce():
             return True
         case Resize(scale=scale) if scale != 1.0:
             return True

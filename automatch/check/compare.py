@@ -20,8 +20,26 @@ from automatch.check.expected import (
 )
 from automatch.check.report import CheckReport, Difference
 from automatch.core import mapping_json
-from automatch.core.expr import Affine, Concat, Constant, Expr, Permute, Reshape, Resize, Slice, Source, Sum, sources
+from automatch.core.expr import (
+    Affine,
+    Arithmetic,
+    Concat,
+    Constant,
+    Elementwise,
+    Expr,
+    Gather,
+    Permute,
+    Product,
+    Reduce,
+    Reshape,
+    Resize,
+    Slice,
+    Source,
+    Sum,
+    sources,
+)
 from automatch.core.expr import text as expr_text
+from automatch.core.expr_values import function_value, product_value, reduced_value
 from automatch.core.json_fields import parse
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.core.mapping_file import HasRecord, read_text
@@ -160,14 +178,10 @@ def uniform_value(expr: Expr) -> float | None:
         case Concat(parts=parts):
             values = {uniform_value(part) for part in parts}
             return values.pop() if len(values) == 1 else None
-        case Slice(of=of) | Permute(of=of) | Reshape(of=of):
+        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Gather(of=of):
             return uniform_value(of)
-        case Affine(of=of, scale=scale, shift=shift):
-            inner = uniform_value(of)
-            return None if inner is None else scale * inner + shift
-        case Sum(parts=parts):
-            terms = [uniform_value(part) for part in parts]
-            return None if None in terms else sum(term for term in terms if term is not None)
+        case Affine() | Sum() | Product() | Elementwise() | Reduce():
+            return _computed_value(expr)
         case Resize(of=of, fits=fits, scale=scale):
             inner = uniform_value(of)
             return None if inner is None or ("pad" in fits and inner != 0.0) else scale * inner
@@ -175,13 +189,33 @@ def uniform_value(expr: Expr) -> float | None:
             assert_never(expr)
 
 
+def _computed_value(expr: Arithmetic) -> float | None:
+    match expr:
+        case Affine(of=of, scale=scale, shift=shift):
+            inner = uniform_value(of)
+            return None if inner is None else scale * inner + shift
+        case Sum(parts=parts):
+            terms = [uniform_value(part) for part in parts]
+            return None if None in terms else sum(term for term in terms if term is not None)
+        case Product(parts=parts):
+            return product_value([uniform_value(part) for part in parts])
+        case Elementwise(of=of, function=function):
+            return function_value(function, uniform_value(of))
+        case Reduce(of=of, kind=kind, axes=axes):
+            return reduced_value(kind, uniform_value(of), [of.shape[axis] for axis in axes])
+        case _:
+            assert_never(expr)
+
+
 def _joins(expr: Expr) -> bool:
     match expr:
-        case Concat(parts=parts) | Sum(parts=parts):
+        case Concat(parts=parts) | Sum(parts=parts) | Product(parts=parts):
             return len(parts) > 1 or any(map(_joins, parts))
         case Source() | Constant():
             return False
-        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Affine(of=of) | Resize(of=of):
+        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Gather(of=of) | Affine(of=of):
+            return _joins(of)
+        case Elementwise(of=of) | Reduce(of=of) | Resize(of=of):
             return _joins(of)
         case _:
             assert_never(expr)

@@ -13,15 +13,24 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, assert_never, cast
+from math import prod
+from typing import TypeAlias, assert_never, cast, get_args
 
 from automatch.core.expr import (
     Affine,
+    Arithmetic,
     Concat,
     Constant,
+    Elementwise,
     Expr,
     Fit,
+    Function,
+    Gather,
+    Movement,
     Permute,
+    Product,
+    Reduce,
+    Reduction,
     Reshape,
     Resize,
     Slice,
@@ -29,8 +38,11 @@ from automatch.core.expr import (
     Sum,
     children,
 )
+from automatch.core.expr_index_runs import from_runs, to_runs
 from automatch.core.json_fields import (
     Members,
+    boolean,
+    integer,
     items,
     name,
     natural,
@@ -42,6 +54,8 @@ from automatch.core.json_fields import (
 from automatch.errors import MappingFormatError
 
 FITS: tuple[Fit, ...] = ("keep", "leading", "tile", "middle", "pad")
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 DEEPEST = 100
 """How many operators may stand inside one another; conversions need fewer than ten, a damaged file has any number."""
 
@@ -83,6 +97,19 @@ def _write(expr: Expr) -> dict[str, object]:
             return {"op": "source", "key": key, "shape": list(shape)}
         case Constant(value=value, shape=shape):
             return {"op": "constant", "value": number_to_json(value), "shape": list(shape)}
+        case Concat() | Slice() | Permute() | Reshape() | Gather():
+            return _write_movement(expr)
+        case Affine() | Sum() | Product() | Elementwise() | Reduce():
+            return _write_arithmetic(expr)
+        case Resize(of=of, shape=shape, fits=fits, scale=scale):
+            how = {"shape": list(shape), "fits": list(fits), "scale": number_to_json(scale)}
+            return {"op": "resize", **how, "of": _write(of)}
+        case _:
+            assert_never(expr)
+
+
+def _write_movement(expr: Movement) -> dict[str, object]:
+    match expr:
         case Concat(parts=parts, axis=axis):
             return {"op": "concat", "axis": axis, "parts": [_write(part) for part in parts]}
         case Slice(of=of, axis=axis, start=start, stop=stop):
@@ -91,14 +118,26 @@ def _write(expr: Expr) -> dict[str, object]:
             return {"op": "permute", "axes": list(axes), "of": _write(of)}
         case Reshape(of=of, shape=shape):
             return {"op": "reshape", "shape": list(shape), "of": _write(of)}
+        case Gather(of=of, shape=shape, index=index):
+            runs = [list(run) for run in to_runs(index)]
+            return {"op": "gather", "shape": list(shape), "runs": runs, "of": _write(of)}
+        case _:
+            assert_never(expr)
+
+
+def _write_arithmetic(expr: Arithmetic) -> dict[str, object]:
+    match expr:
         case Affine(of=of, scale=scale, shift=shift):
             numbers = {"scale": number_to_json(scale), "shift": number_to_json(shift)}
             return {"op": "affine", **numbers, "of": _write(of)}
         case Sum(parts=parts):
             return {"op": "sum", "parts": [_write(part) for part in parts]}
-        case Resize(of=of, shape=shape, fits=fits, scale=scale):
-            how = {"shape": list(shape), "fits": list(fits), "scale": number_to_json(scale)}
-            return {"op": "resize", **how, "of": _write(of)}
+        case Product(parts=parts):
+            return {"op": "product", "parts": [_write(part) for part in parts]}
+        case Elementwise(of=of, function=function):
+            return {"op": "elementwise", "function": function, "of": _write(of)}
+        case Reduce(of=of, kind=kind, axes=axes, keepdim=keepdim):
+            return {"op": "reduce", "kind": kind, "axes": list(axes), "keepdim": keepdim, "of": _write(of)}
         case _:
             assert_never(expr)
 
@@ -157,6 +196,13 @@ def _reshape(members: Members, depth: int) -> Expr:
     return Reshape(of, size)
 
 
+def _gather(members: Members, depth: int) -> Expr:
+    size, runs = members.take("shape", shape), members.take("runs", items(items(integer)))
+    of = _of(members, depth)
+    members.close()
+    return Gather(of, size, from_runs(runs, prod(size)))
+
+
 def _affine(members: Members, depth: int) -> Expr:
     scale, shift = members.take("scale", number), members.take("shift", number)
     of = _of(members, depth)
@@ -168,6 +214,25 @@ def _sum(members: Members, depth: int) -> Expr:
     parts = _parts(members, depth)
     members.close()
     return Sum(parts)
+
+
+def _product(members: Members, depth: int) -> Expr:
+    parts = _parts(members, depth)
+    members.close()
+    return Product(parts)
+
+
+def _elementwise(members: Members, depth: int) -> Expr:
+    function, of = members.take("function", one_of(*FUNCTIONS)), _of(members, depth)
+    members.close()
+    return Elementwise(of, cast(Function, function))
+
+
+def _reduce(members: Members, depth: int) -> Expr:
+    kind, axes = members.take("kind", one_of(*REDUCTIONS)), members.take("axes", items(natural))
+    keepdim, of = members.take("keepdim", boolean), _of(members, depth)
+    members.close()
+    return Reduce(of, cast(Reduction, kind), axes, keepdim)
 
 
 def _resize(members: Members, depth: int) -> Expr:
@@ -197,5 +262,9 @@ _BUILDERS: dict[str, Build] = {
     "reshape": _reshape,
     "affine": _affine,
     "sum": _sum,
+    "gather": _gather,
+    "product": _product,
+    "elementwise": _elementwise,
+    "reduce": _reduce,
     "resize": _resize,
 }

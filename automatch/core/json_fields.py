@@ -153,6 +153,13 @@ def natural(value: object, where: str) -> int:
     return cast(int, value)
 
 
+def boolean(value: object, where: str) -> bool:
+    """`true` or `false`."""
+    if not isinstance(value, bool):
+        raise fault(where, "true or false", value)
+    return value
+
+
 def number(value: object, where: str) -> float:
     """A number, or `"inf"` or `"-inf"`, which JSON has no literals for."""
     if isinstance(value, str) and value in ("inf", "-inf"):

@@ -28,6 +28,26 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What runs of both models showed of one target weight; see `automatch.prove`.
+
+    Attributes:
+        elements: How many of its elements would have shown in an output, had they been wrong.
+        of: How many it has.
+        reason: What that rests on, or why it is not all, as a sentence.
+    """
+
+    elements: int
+    of: int
+    reason: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was shown down to the last element."""
+        return self.of > 0 and self.elements == self.of
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Why an entry is what it is.
 
@@ -40,6 +60,7 @@ class Evidence:
         rivals: The runners-up, best first.
         resized: One sentence per part that was resized: key, both shapes, how, and the scale.
         source_layer: The source layer that the entry's layer was paired with; None outside repeated blocks.
+        shown: What runs of both models showed; None where they were not run, or their outputs differed.
     """
 
     method: Literal["structure", "names"]
@@ -49,6 +70,7 @@ class Evidence:
     rivals: tuple[Rival, ...] = ()
     resized: tuple[str, ...] = ()
     source_layer: int | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +148,54 @@ class LayerPairing:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedOutput:
+    """One output of both models that was compared.
+
+    Attributes:
+        source: Place among the tensors in the source's output.
+        target: Place among the tensors in the target's.
+        shape: Shape of what was compared, axes of size 1 left out.
+        gap: The largest difference in any draw, in units of the output's scale.
+        disturbed: The smallest such difference in any draw after all weights that matter were changed by a hundredth;
+            None where that was not run.
+    """
+
+    source: int
+    target: int
+    shape: Shape
+    gap: float
+    disturbed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRecord:
+    """What running both models showed of the mapping as a whole.
+
+    Attributes:
+        outcome: `agree`: all compared outputs did, in all draws; `differ`: some did not; `nothing`: no comparison was
+            possible, or none that says anything.
+        reason: The same as a sentence, with what stood in the way.
+        draws: Draws of all source weights that were run and compared.
+        tolerance: The largest gap that counts as agreement.
+        source_inputs: Shapes of the source's inputs.
+        target_inputs: Shapes of the target's.
+        lengths: Whether inputs of another length were run as well.
+        outputs: The outputs that were compared.
+        notes: What the claim is limited by: inputs and constants that kept their values.
+    """
+
+    outcome: Literal["agree", "differ", "nothing"]
+    reason: str
+    draws: int
+    tolerance: float
+    source_inputs: str
+    target_inputs: str
+    lengths: str = ""
+    outputs: tuple[ComparedOutput, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MappingRecord:
     """Everything that matching two models found out.
 
@@ -135,6 +205,7 @@ class MappingRecord:
         entries: One per key of the target's state dict, in its order, tied keys included.
         chains: How chains of repeated blocks were paired.
         notes: Remarks for the reader (operators that no stage understands, disagreements between sources of evidence).
+        proof: What running both models showed; None where they were not run.
     """
 
     source: Side
@@ -142,6 +213,7 @@ class MappingRecord:
     entries: tuple[Entry, ...]
     chains: tuple[LayerPairing, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    proof: ProofRecord | None = None
 
     @property
     def unused(self) -> tuple[str, ...]:

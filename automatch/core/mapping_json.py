@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from math import prod
 from typing import Literal, TypeAlias, cast, get_args
 
 from automatch.core.expr import Source, source_leaves
@@ -29,7 +30,18 @@ from automatch.core.json_fields import (
     shape,
     string,
 )
-from automatch.core.mapping import Entry, Evidence, LayerPairing, MappingRecord, Rival, Side, Status
+from automatch.core.mapping import (
+    ComparedOutput,
+    Entry,
+    Evidence,
+    LayerPairing,
+    MappingRecord,
+    ProofRecord,
+    Rival,
+    Shown,
+    Side,
+    Status,
+)
 from automatch.errors import MappingFormatError, together
 
 FORMAT = "automatch.mapping"
@@ -40,6 +52,7 @@ LINE = 120
 STATUSES: tuple[Status, ...] = get_args(Status)
 RUNGS: tuple[Rung, ...] = get_args(Rung)
 METHODS = ("structure", "names")
+OUTCOMES = ("agree", "differ", "nothing")
 KINDS = ("parameter", "buffer", "tensor")
 
 Json: TypeAlias = dict[str, object]
@@ -104,7 +117,11 @@ def _record_to_json(record: MappingRecord) -> Json:
         "version": VERSION,
         "source": _side_to_json(record.source),
         "target": _side_to_json(record.target),
-        **_filled(chains=[_pairing_to_json(chain) for chain in record.chains], notes=list(record.notes)),
+        **_filled(
+            chains=[_pairing_to_json(chain) for chain in record.chains],
+            notes=list(record.notes),
+            proof=None if record.proof is None else _proof_to_json(record.proof),
+        ),
         "entries": [_entry_to_json(entry) for entry in record.entries],
     }
 
@@ -154,8 +171,39 @@ def _evidence_to_json(evidence: Evidence) -> Json:
         rivals=rivals,
         resized=list(evidence.resized),
         source_layer=evidence.source_layer,
+        shown=None if evidence.shown is None else _shown_to_json(evidence.shown),
     )
     return {"method": evidence.method, **optional}
+
+
+def _shown_to_json(shown: Shown) -> Json:
+    return {"elements": shown.elements, "of": shown.of, "reason": shown.reason}
+
+
+def _proof_to_json(proof: ProofRecord) -> Json:
+    return {
+        "outcome": proof.outcome,
+        "reason": proof.reason,
+        "draws": proof.draws,
+        "tolerance": number_to_json(proof.tolerance),
+        "source_inputs": proof.source_inputs,
+        "target_inputs": proof.target_inputs,
+        **_filled(
+            lengths=proof.lengths or None,
+            outputs=[_output_to_json(output) for output in proof.outputs],
+            notes=list(proof.notes),
+        ),
+    }
+
+
+def _output_to_json(output: ComparedOutput) -> Json:
+    fields: Json = {
+        "source": output.source,
+        "target": output.target,
+        "shape": list(output.shape),
+        "gap": number_to_json(output.gap),
+    }
+    return {**fields, **_filled(disturbed=None if output.disturbed is None else number_to_json(output.disturbed))}
 
 
 # Reading
@@ -165,9 +213,10 @@ def _record(members: Members) -> MappingRecord:
     source, target = members.take("source", _side), members.take("target", _side)
     chains = members.take_or("chains", items(_pairing), ())
     notes = members.take_or("notes", items(string), ())
+    proof = members.take_or("proof", _proof, None)
     entries = members.take("entries", items(_entry))
     members.close()
-    return MappingRecord(source, target, entries, chains, notes)
+    return MappingRecord(source, target, entries, chains, notes, proof)
 
 
 def _side(value: object, where: str) -> Side:
@@ -221,8 +270,44 @@ def _evidence(value: object, where: str) -> Evidence:
     rivals = members.take_or("rivals", items(_rival), ())
     resized = members.take_or("resized", items(string), ())
     layer = members.take_or("source_layer", natural, None)
+    shown = members.take_or("shown", _shown, None)
     members.close()
-    return Evidence(cast('Literal["structure", "names"]', method), reasons, cost, margin, rivals, resized, layer)
+    return Evidence(cast('Literal["structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown)
+
+
+def _shown(value: object, where: str) -> Shown:
+    members = Members.of(value, where)
+    elements, total = members.take("elements", natural), members.take("of", natural)
+    reason = members.take("reason", string)
+    members.close()
+    if elements > total:
+        raise MappingFormatError(f"{where}.elements: {elements} were shown, of {total}")
+    return Shown(elements, total, reason)
+
+
+def _proof(value: object, where: str) -> ProofRecord:
+    members = Members.of(value, where)
+    outcome, reason = members.take("outcome", one_of(*OUTCOMES)), members.take("reason", string)
+    draws, tolerance = members.take("draws", natural), members.take("tolerance", number)
+    ours, theirs = members.take("source_inputs", string), members.take("target_inputs", string)
+    lengths = members.take_or("lengths", string, "")
+    outputs = members.take_or("outputs", items(_output), ())
+    notes = members.take_or("notes", items(string), ())
+    members.close()
+    told = cast('Literal["agree", "differ", "nothing"]', outcome)
+    return ProofRecord(told, reason, draws, tolerance, ours, theirs, lengths, outputs, notes)
+
+
+def _output(value: object, where: str) -> ComparedOutput:
+    members = Members.of(value, where)
+    source, target, size = (
+        members.take("source", natural),
+        members.take("target", natural),
+        members.take("shape", shape),
+    )
+    gap, disturbed = members.take("gap", number), members.take_or("disturbed", number, None)
+    members.close()
+    return ComparedOutput(source, target, size, gap, disturbed)
 
 
 def _rival(value: object, where: str) -> Rival:
@@ -251,6 +336,7 @@ def _contradictions(record: MappingRecord) -> Iterator[str]:
     yield from _repeated("$.entries", targets)
     yield from (f"$.entries: {key!r} of $.target.weights has no entry" for key in target if key not in known)
     for index, entry in enumerate(record.entries):
+        yield from _against_proof(entry, f"$.entries[{index}]")
         yield from _against_target(entry, target.get(entry.target), f"$.entries[{index}]")
         for leaf in () if entry.expr is None else source_leaves(entry.expr):
             yield from _against_source(leaf, source.get(leaf.key), f"$.entries[{index}].expr")
@@ -264,6 +350,14 @@ def _against_target(entry: Entry, weight: Weight | None, where: str) -> Iterator
         yield f"{where}.shape: {list(entry.shape)}, but $.target.weights has {entry.target!r} as {list(weight.shape)}"
     if weight.dtype != entry.dtype:
         yield f"{where}.dtype: {entry.dtype}, but $.target.weights has {entry.target!r} as {weight.dtype}"
+
+
+def _against_proof(entry: Entry, where: str) -> Iterator[str]:
+    shown = entry.evidence.shown
+    if shown is not None and shown.of != prod(entry.shape):
+        yield f"{where}.evidence.shown.of: {shown.of}, but the weight has {prod(entry.shape)} elements"
+    if shown is not None and entry.status == "proved" and not shown.whole:
+        yield f"{where}.status: proved, but {shown.elements} of {shown.of} elements were shown"
 
 
 def _against_source(leaf: Source, weight: Weight | None, where: str) -> Iterator[str]:

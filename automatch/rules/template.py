@@ -6,7 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from automatch.core.expr import Affine, Concat, Constant, Expr, Permute, Reshape, Resize, Slice, Source, Sum
+from automatch.core.expr import (
+    Affine,
+    Concat,
+    Constant,
+    Elementwise,
+    Expr,
+    Gather,
+    Permute,
+    Product,
+    Reduce,
+    Reshape,
+    Resize,
+    Slice,
+    Source,
+    Sum,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +70,11 @@ def rename(expr: Expr, new_name: Callable[[str], str]) -> Expr:
             return Source(new_name(key), shape)
         case Constant():
             return expr
-        case Concat(parts=parts) | Sum(parts=parts):
+        case Concat(parts=parts) | Sum(parts=parts) | Product(parts=parts):
             return replace(expr, parts=tuple(rename(part, new_name) for part in parts))
-        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Affine(of=of) | Resize(of=of):
+        case Slice(of=of) | Permute(of=of) | Reshape(of=of) | Gather(of=of) | Affine(of=of):
+            return replace(expr, of=rename(of, new_name))
+        case Elementwise(of=of) | Reduce(of=of) | Resize(of=of):
             return replace(expr, of=rename(of, new_name))
         case _:
             assert_never(expr)

@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 
 from automatch.core.expr import (
     Affine,
+    Arithmetic,
     Concat,
     Constant,
+    Elementwise,
     Expr,
     Fit,
+    Function,
+    Gather,
+    Movement,
     Permute,
+    Product,
+    Reduce,
+    Reduction,
     Reshape,
     Resize,
     Slice,
@@ -32,6 +40,8 @@ Array: TypeAlias = NDArray[np.float64]
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 # Powers of two and small integers keep float64 exact, so that the oracle can be compared bit by bit.
 FACTORS = st.sampled_from([1.0, 2.0, -0.5, 0.25])
+EXACT: tuple[Function, ...] = ("square", "abs")
+SUMS: tuple[Reduction, ...] = ("sum", "mean")
 TERMS = st.sampled_from([0.0, 1.0, -3.0])
 
 
@@ -45,7 +55,7 @@ def expressions(draw: st.DrawFn, depth: int = 4) -> Expr:
 def of_shape(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
     """An expression of a given shape."""
     leaves = [_source(shape), _constant(shape)]
-    inner = [_concat, _slice, _permute, _reshape, _affine, _sum, _resize]
+    inner = [_concat, _slice, _permute, _reshape, _gather, _affine, _sum, _product, _exact_function, _reduce, _resize]
     deeper = [make(shape, depth - 1) for make in inner] if depth > 1 else []
     expr: Expr = draw(st.one_of(*leaves, *deeper))
     return expr
@@ -66,6 +76,18 @@ def worth(expr: Expr, weights: dict[str, Array]) -> Array:
             return weights[key]
         case Constant(value=value, shape=shape):
             return np.full(shape, value, dtype=np.float64)
+        case Concat() | Slice() | Permute() | Reshape() | Gather():
+            return _moved(expr, weights)
+        case Affine() | Sum() | Product() | Elementwise() | Reduce():
+            return _computed(expr, weights)
+        case Resize(of=of, shape=shape, fits=fits, scale=scale):
+            return _resized(worth(of, weights), shape, fits) * scale
+        case _:
+            assert_never(expr)
+
+
+def _moved(expr: Movement, weights: dict[str, Array]) -> Array:
+    match expr:
         case Concat(parts=parts, axis=axis):
             return np.concatenate([worth(part, weights) for part in parts], axis=axis)
         case Slice(of=of, axis=axis, start=start, stop=stop):
@@ -74,12 +96,25 @@ def worth(expr: Expr, weights: dict[str, Array]) -> Array:
             return np.transpose(worth(of, weights), axes)
         case Reshape(of=of, shape=shape):
             return worth(of, weights).reshape(shape)
+        case Gather(of=of, shape=shape, index=index):
+            return np.take(worth(of, weights), index).reshape(shape)
+        case _:
+            assert_never(expr)
+
+
+def _computed(expr: Arithmetic, weights: dict[str, Array]) -> Array:
+    match expr:
         case Affine(of=of, scale=scale, shift=shift):
             return worth(of, weights) * scale + shift
         case Sum(parts=parts):
             return reduce(np.add, [worth(part, weights) for part in parts])
-        case Resize(of=of, shape=shape, fits=fits, scale=scale):
-            return _resized(worth(of, weights), shape, fits) * scale
+        case Product(parts=parts):
+            return reduce(np.multiply, [worth(part, weights) for part in parts])
+        case Elementwise(of=of, function=function):
+            return np.square(worth(of, weights)) if function == "square" else np.abs(worth(of, weights))
+        case Reduce(of=of, kind=kind, axes=axes, keepdim=keepdim):
+            summed: Array = np.sum(worth(of, weights), axis=axes, keepdims=keepdim)
+            return summed if kind == "sum" else summed / prod(of.shape[axis] for axis in axes)
         case _:
             assert_never(expr)
 
@@ -147,6 +182,34 @@ def _permute(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
 def _reshape(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
     before = draw(st.sampled_from([(prod(shape),), (*shape, 1), (1, *shape), shape[::-1]]))
     return Reshape(draw(of_shape(before, depth)), shape)
+
+
+@st.composite
+def _gather(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
+    before = draw(SHAPES)
+    size = prod(shape)
+    index = draw(st.lists(st.integers(0, prod(before) - 1), min_size=size, max_size=size))
+    return Gather(draw(of_shape(before, depth)), shape, tuple(index))
+
+
+@st.composite
+def _product(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
+    broadcast = draw(st.sampled_from([shape, shape[1:] or shape, (1, *shape[1:])]))
+    # leaves only: products of products outgrow what float64 holds exactly
+    return Product((draw(of_shape(shape, 1)), draw(of_shape(broadcast, 1))))
+
+
+@st.composite
+def _exact_function(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
+    function = draw(st.sampled_from([*EXACT]))
+    return Elementwise(draw(of_shape(shape, 1 if function == "square" else depth)), function)
+
+
+@st.composite
+def _reduce(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
+    axis, size = draw(st.integers(0, len(shape))), draw(st.sampled_from([1, 2, 4]))
+    before = (*shape[:axis], size, *shape[axis:])
+    return Reduce(draw(of_shape(before, depth)), draw(st.sampled_from([*SUMS])), (axis,))
 
 
 @st.composite

@@ -5,10 +5,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.apply.evaluate import evaluate
-from automatch.core.expr import Affine, Concat, Constant, Expr, Fit, Permute, Reshape, Resize, Slice, Source, Sum
+from automatch.core.expr import (
+    Affine,
+    Concat,
+    Constant,
+    Elementwise,
+    Expr,
+    Fit,
+    Function,
+    Gather,
+    Permute,
+    Product,
+    Reduce,
+    Reduction,
+    Reshape,
+    Resize,
+    Slice,
+    Source,
+    Sum,
+)
 from automatch.errors import MappingError
 from tests.apply.expressions import arrays, expressions, worth
 
@@ -87,6 +106,95 @@ def test_narrow_floats_are_computed_in_float32_and_rounded_once(dtype: torch.dty
     got = evaluate(expr, lambda _: weight)
     assert got.dtype == dtype
     assert torch.equal(got.float(), (weight.float() * 1.1 + 1.0 - 1.0).to(dtype).float())
+
+
+@pytest.mark.parametrize("dtype", MOVES)
+def test_gathering_keeps_every_bit_of_every_dtype(dtype: torch.dtype) -> None:
+    weight = torch.tensor([[1.0, 0.0, 2.0], [0.5, 1.0, 3.0]]).to(dtype)
+    got = evaluate(Gather(Source("w", (2, 3)), (2, 2), (5, 0, 5, 3)), lambda _: weight)
+    assert got.dtype == dtype
+    assert torch.equal(got.float(), weight.float().flatten()[[5, 0, 5, 3]].reshape(2, 2))
+
+
+POSITIVE = np.array([1e-6, 0.01, 0.3, 0.7, 0.99])
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("exp", np.exp(POSITIVE)),
+        ("log", np.log(POSITIVE)),
+        ("sqrt", np.sqrt(POSITIVE)),
+        ("rsqrt", POSITIVE**-0.5),
+        ("reciprocal", 1 / POSITIVE),
+        ("square", POSITIVE**2),
+        ("abs", POSITIVE),
+        ("tanh", np.tanh(POSITIVE)),
+        ("atanh", np.arctanh(POSITIVE)),
+        ("sigmoid", 1 / (1 + np.exp(-POSITIVE))),
+        ("logit", np.log(POSITIVE / (1 - POSITIVE))),
+        ("softplus", np.log1p(np.exp(POSITIVE))),
+        ("inverse_softplus", np.log(np.expm1(POSITIVE))),
+        ("expm1", np.expm1(POSITIVE)),
+        ("log1p", np.log1p(POSITIVE)),
+    ],
+)
+def test_functions_are_numpys_to_the_last_digits(function: Function, expected: NDArray[np.float64]) -> None:
+    got = evaluate(Elementwise(Source("w", (5,)), function), lambda _: torch.from_numpy(POSITIVE))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=4e-15)
+
+
+@pytest.mark.parametrize(
+    ("function", "inverse"),
+    [
+        ("exp", "log"),
+        ("tanh", "atanh"),
+        ("sigmoid", "logit"),
+        ("softplus", "inverse_softplus"),
+        ("expm1", "log1p"),
+        ("square", "sqrt"),
+        ("reciprocal", "reciprocal"),
+    ],
+)
+def test_functions_in_pairs_undo_each_other(function: Function, inverse: Function) -> None:
+    expr = Elementwise(Elementwise(Source("w", (5,)), function), inverse)
+    got = evaluate(expr, lambda _: torch.from_numpy(POSITIVE))
+    np.testing.assert_allclose(got.numpy(), POSITIVE, rtol=1e-9)
+
+
+def test_softplus_is_exact_where_torchs_own_is_not_and_does_not_overflow() -> None:
+    x = torch.tensor([-800.0, 25.0, 800.0], dtype=torch.float64)
+    got = evaluate(Elementwise(Source("w", (3,)), "softplus"), lambda _: x)
+    assert got.tolist() == [0.0, 25.0 + np.log1p(np.exp(-25.0)), 800.0]
+    back = evaluate(Elementwise(Source("w", (3,)), "inverse_softplus"), lambda _: got)
+    assert back.tolist()[1:] == [25.0, 800.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("sum", [[6.0], [15.0]]), ("mean", [[2.0], [5.0]]), ("norm", [[14**0.5], [77**0.5]])]
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_axes_are_summed_up(kind: Reduction, expected: list[list[float]], dtype: torch.dtype) -> None:
+    w = torch.tensor([[1, 2, 3], [4, 5, 6]], dtype=dtype)
+    got = evaluate(Reduce(Source("w", (2, 3)), kind, (1,), keepdim=True), lambda _: w)
+    assert got.dtype == (dtype if dtype.is_floating_point or kind == "sum" else torch.float32)
+    np.testing.assert_allclose(got.double().numpy(), expected, rtol=1e-15 if dtype.is_floating_point else 1e-7)
+
+
+def test_weight_norm_is_torchs() -> None:
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 4).double())
+    state = layer.state_dict()
+    g, v = Source("parametrizations.weight.original0", (4, 1)), Source("parametrizations.weight.original1", (4, 6))
+    normed = Product((g, v, Elementwise(Reduce(v, "norm", (1,), keepdim=True), "reciprocal")))
+    torch.testing.assert_close(evaluate(normed, state.__getitem__), layer.weight.detach(), rtol=1e-14, atol=0)
+
+
+def test_narrow_floats_are_multiplied_and_rounded_once() -> None:
+    weight = torch.linspace(0.01, 1.9, 64).to(torch.bfloat16)
+    w = Source("w", (64,))
+    got = evaluate(Product((Elementwise(w, "exp"), w)), lambda _: weight)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, (weight.float().exp() * weight.float()).to(torch.bfloat16))
 
 
 def test_sources_of_several_dtypes_are_promoted_as_torch_does() -> None:

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 
-from automatch.core.expr import Affine, Constant, Expr, Source
+from automatch.core.expr import Affine, Constant, Expr, Gather, Source
 from automatch.core.expr_json import DEEPEST, from_json, to_json
 from automatch.errors import MappingFormatError
 from tests.apply.expressions import expressions
@@ -58,6 +58,23 @@ def test_a_round_trip_through_json_text_is_the_identity(expr: Expr) -> None:
         ({"op": "affine", "scale": 2, "shift": 0}, "$.of: this field is missing"),
         ({"op": "sum", "parts": [W, {**W, "shape": [3, 2]}]}, "$: cannot add shapes [[4, 2], [3, 2]]"),
         (
+            {"op": "product", "parts": [W, {**W, "shape": [3, 2]}]},
+            "$: cannot multiply shapes [[4, 2], [3, 2]]",
+        ),
+        ({"op": "elementwise", "function": "sin", "of": W}, "$.function: expected one of exp, log, sqrt"),
+        ({"op": "reduce", "kind": "max", "axes": [0], "keepdim": False, "of": W}, "$.kind: expected one of sum, mean"),
+        ({"op": "reduce", "kind": "sum", "axes": [0], "keepdim": 0, "of": W}, "$.keepdim: expected true or false"),
+        ({"op": "reduce", "kind": "sum", "axes": [2], "keepdim": True, "of": W}, "does not have all of axes [2]"),
+        ({"op": "gather", "shape": [2], "runs": [[7, 2, 1]], "of": W}, "$: gather: entry 8 is outside shape [4, 2]"),
+        ({"op": "gather", "shape": [2], "runs": [[0, 3, 1]], "of": W}, "the runs make 3 indices, but the shape has 2"),
+        ({"op": "gather", "shape": [2], "runs": [[0, 2]], "of": W}, "$: a run is [start, count, step]"),
+        ({"op": "gather", "shape": [0], "runs": [[0, -1, 1], [0, 1, 1]], "of": W}, "with a count of at least 1"),
+        ({"op": "gather", "shape": [10**12], "runs": [[0, 10**12, 0]], "of": W}, "at most 268435456"),
+        (
+            {"op": "gather", "shape": [2], "runs": [[0, "2", 1]], "of": W},
+            '$.runs[0][1]: expected an integer, found "2"',
+        ),
+        (
             {"op": "resize", "shape": [8, 2], "fits": ["leading", "keep"], "scale": 1, "of": W},
             "'leading' cannot take 4",
         ),
@@ -89,6 +106,13 @@ def test_all_faults_of_one_expression_are_named() -> None:
         "$.entries[7].expr.of.key: expected text, found 5",
         "$.entries[7].expr.step: this field is not known here",
     ]
+
+
+def test_a_gather_is_stored_in_runs() -> None:
+    gather = Gather(Source("w", (100,)), (3, 4), (9, 8, 7, 6, 5, 5, 5, 20, 40, 60, 80, 0))
+    value = to_json(gather)
+    assert value["runs"] == [[9, 5, -1], [5, 2, 0], [20, 4, 20], [0, 1, 0]]
+    assert from_json(value, "$") == gather
 
 
 def test_infinities_have_a_json_form() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from jsonschema import Draft202012Validator
 import automatch.core
 from automatch.core.expr import Constant, Expr, Source
 from automatch.core.graph import Weight
-from automatch.core.mapping import Entry, Evidence, MappingRecord, Rival, Side
+from automatch.core.mapping import (
+    ComparedOutput,
+    Entry,
+    Evidence,
+    MappingRecord,
+    ProofRecord,
+    Rival,
+    Shown,
+    Side,
+)
 from automatch.core.mapping_json import LINE, dumps, loads
 from automatch.errors import MappingFormatError
 from tests.apply.expressions import expressions
@@ -69,17 +79,57 @@ EVIDENCE = st.builds(
     WORDS,
     st.none() | st.integers(0, 99),
 )
+FLOATS = st.floats(allow_nan=False)
+PROOFS = st.none() | st.builds(
+    ProofRecord,
+    st.sampled_from(["agree", "differ", "nothing"]),
+    st.text(max_size=9),
+    st.integers(0, 9),
+    FLOATS,
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.lists(
+        st.builds(
+            ComparedOutput,
+            st.integers(0, 9),
+            st.integers(0, 9),
+            st.lists(st.integers(0, 9), max_size=3).map(tuple),
+            FLOATS,
+            st.none() | FLOATS,
+        ),
+        max_size=2,
+    ).map(tuple),
+    WORDS,
+)
 
 
 @given(st.data(), st.lists(expressions(depth=3), min_size=1, max_size=3))
 def test_any_record_survives_the_round_trip_and_satisfies_the_schema(data: st.DataObject, exprs: list[Expr]) -> None:
     # Equal keys have equal shapes in the strategy, so that the records are consistent.
     keys = data.draw(st.lists(NAMES, min_size=len(exprs), max_size=len(exprs), unique=True))
-    entries = [replace(entry(key, expr), evidence=data.draw(EVIDENCE)) for key, expr in zip(keys, exprs, strict=True)]
-    built = replace(record(*entries), notes=data.draw(WORDS))
+    entries = [_with_evidence(entry(key, expr), data) for key, expr in zip(keys, exprs, strict=True)]
+    built = replace(record(*entries), notes=data.draw(WORDS), proof=data.draw(PROOFS))
     text = dumps(built)
     assert loads(text, "m.json") == built
     assert SCHEMA.is_valid(json.loads(text))
+
+
+def _with_evidence(made: Entry, data: st.DataObject) -> Entry:
+    size = prod(made.shape)
+    shown = data.draw(st.none() | st.builds(Shown, st.integers(0, size), st.just(size), st.text(max_size=9)))
+    return replace(made, evidence=replace(data.draw(EVIDENCE), shown=shown))
+
+
+def shown() -> MappingRecord:
+    """The whole record with a proof, in which one entry was shown."""
+    built = whole()
+    first = replace(
+        built.entries[1], evidence=replace(built.entries[1].evidence, shown=Shown(3, 4, "one row is never read"))
+    )
+    output = ComparedOutput(0, 1, (2, 3), 1e-15, 0.1)
+    proof = ProofRecord("agree", "they do", 3, 1e-5, "f32[2]", "f32[2]", "another too", (output,), ("a table is kept",))
+    return replace(built, entries=(built.entries[0], first, *built.entries[2:]), proof=proof)
 
 
 def _delete(*path: str | int) -> Damage:
@@ -140,6 +190,46 @@ CONTRADICTIONS: list[tuple[Damage, str]] = [
     (_set("same", "source", "weights", 0, "name"), "$.source.weights: 'same' occurs 2 times"),
     (_set([0, 4], "chains", 0, "layers"), "$.chains[0].layers: [4] are named, but there are 4 source layers, from 0"),
 ]
+
+
+def test_a_proof_survives_the_round_trip_and_satisfies_the_schema() -> None:
+    assert loads(dumps(shown()), "m.json") == shown()
+    assert [error.message for error in SCHEMA.iter_errors(json.loads(dumps(shown())))] == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_set("maybe", "proof", "outcome"), "$.proof.outcome: expected one of agree, differ, nothing"),
+        (_delete("proof", "tolerance"), "$.proof.tolerance: this field is missing"),
+        (_set(1, "proof", "luck"), "$.proof.luck: this field is not known here"),
+        (_set("0", "proof", "outputs", 0, "gap"), "$.proof.outputs[0].gap: expected a number"),
+        (_delete("entries", 1, "evidence", "shown", "of"), "$.entries[1].evidence.shown.of: this field is missing"),
+    ],
+)
+def test_a_damaged_proof_is_refused_by_reader_and_schema(damage: Damage, message: str) -> None:
+    document = json.loads(dumps(shown()))
+    damage(document)
+    with pytest.raises(MappingFormatError) as caught:
+        loads(json.dumps(document), "m.json")
+    assert message in str(caught.value)
+    assert not SCHEMA.is_valid(document)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_set(5, "entries", 1, "evidence", "shown", "elements"), "$.entries[1].evidence.shown.elements: 5 were shown"),
+        (_set(9, "entries", 1, "evidence", "shown", "of"), "shown.of: 9, but the weight has 4 elements"),
+        (_set("proved", "entries", 1, "status"), "$.entries[1].status: proved, but 3 of 4 elements were shown"),
+    ],
+)
+def test_a_proof_that_contradicts_its_weight_is_refused(damage: Damage, message: str) -> None:
+    document = json.loads(dumps(shown()))
+    damage(document)
+    with pytest.raises(MappingFormatError) as caught:
+        loads(json.dumps(document), "m.json")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("damage", "message"), STRUCTURAL)
