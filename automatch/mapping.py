@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import abc
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automatch.check.compare import Expectation, check
 from automatch.check.report import CheckReport
@@ -19,7 +19,7 @@ from automatch.core.summary import Summary, summarise
 from automatch.rules.generalise import RuleSet, generalise
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class Mapping:
@@ -158,6 +158,46 @@ class Mapping:
             MappingFormatError: The expectation is damaged.
         """
         return check(self._record, expected)
+
+    def prove(
+        self,
+        source: nn.Module,
+        target: nn.Module,
+        *,
+        source_inputs: Any = None,
+        target_inputs: Any = None,
+        draws: int = 3,
+        seed: int = 0,
+        outputs: abc.Sequence[tuple[int, int]] | None = None,
+    ) -> Mapping:
+        """Run both models on fresh weights and inputs, and say of every weight what that showed.
+
+        Statuses become `proved` where the outputs agree and every element of the weight would have shown; see
+        `record.proof` for what was compared. Neither model is changed, and this mapping is not either.
+
+        Args:
+            source: The source model, with real tensors.
+            target: The target model, with real tensors.
+            source_inputs: Example inputs `(args, kwargs)` of the source's forward; None takes those it carries.
+            target_inputs: The same for the target. Inputs of both sides that hold the same values are drawn anew.
+            draws: How many fresh draws of all source weights, at least three.
+            seed: Where all randomness starts.
+            outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
+
+        Returns:
+            The mapping with statuses and evidence.
+
+        Raises:
+            ModelError: A model is on the meta device.
+            InputsError: Inputs are missing, or `draws` is below three.
+            MappingError: The mapping was made for other models.
+        """
+        from automatch.prove import prove, with_proof
+
+        proof = prove(
+            self._record, source, target, source_inputs, target_inputs, draws=draws, seed=seed, outputs=outputs
+        )
+        return Mapping(with_proof(self._record, proof))
 
     def rules(self) -> RuleSet:
         """The mapping as rules that hold for every layer."""

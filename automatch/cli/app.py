@@ -1,6 +1,6 @@
 """The commands, their options, and what becomes of their errors.
 
-Exit status: 0 done, 1 `check` found differences, 2 an error that the message explains, 130 interrupted.
+Exit status: 0 done, 1 `check` or `prove` found differences, 2 an error that the message explains, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -137,6 +137,48 @@ def check(mapping: Path, expected: Path, /) -> int:
     report = load(mapping).check(expected)
     print(report)
     return 0 if report.ok else 1
+
+
+@app.command
+def prove(
+    source: str,
+    target: str,
+    /,
+    *,
+    mapping: Path,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    draws: int = 3,
+    source_inputs: str | None = None,
+    target_inputs: str | None = None,
+    source_input: Shapes = (),
+    target_input: Shapes = (),
+    quiet: Flag = False,
+) -> int:
+    """Run both models on fresh random weights under a mapping; exit status 1 unless their outputs agree.
+
+    Args:
+        source: The model that has the weights, as for `match`; it is built with real tensors.
+        target: The model that needs them.
+        mapping: A mapping file, whoever wrote it, or an expectation file.
+        output: Where to write the mapping with what was shown.
+        draws: How many draws of all source weights, at least three.
+        source_inputs: Function that gives the source's example inputs, as for `match`. Inputs of both sides that hold
+            the same values are drawn anew.
+        target_inputs: The same for the target.
+        source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`. Repeatable.
+        target_input: The same for the target.
+        quiet: Show no progress.
+    """
+    from automatch.cli.proving import run
+
+    return run(
+        (source, source_inputs, source_input),
+        (target, target_inputs, target_input),
+        mapping,
+        output,
+        draws=draws,
+        quiet=quiet,
+    )
 
 
 @app.command

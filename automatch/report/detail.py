@@ -72,6 +72,8 @@ def _facts(record: MappingRecord, entry: Entry) -> Iterator[tuple[str, str]]:
     if evidence.source_layer is not None:
         yield "layer", f"takes source layer {evidence.source_layer}"
     yield "decided by", {"structure": "structure (both graphs)", "names": "names (keys and shapes)"}[evidence.method]
+    if evidence.shown is not None:
+        yield "shown", f"{evidence.shown.elements:,} of {evidence.shown.of:,} elements: {evidence.shown.reason}"
     yield from _listed("why", evidence.reasons)
     if evidence.cost is not None:
         yield "cost", f"{evidence.cost:.4g}"

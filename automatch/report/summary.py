@@ -12,6 +12,7 @@ from automatch.core.summary import Summary, kind, summarise
 from automatch.report.brief import brief
 from automatch.report.detail import rival_line
 from automatch.report.patterns import collapse, ranges, shortened
+from automatch.report.proof import proof_lines
 from automatch.report.render import STYLES, facts, heading, indented, table
 from automatch.report.unused import layers_line, unused
 
@@ -70,6 +71,8 @@ def _facts(record: MappingRecord, numbers: Summary) -> Iterator[tuple[str, str |
             yield name, Text(f"{count:,}", style=STYLES[name])
     for place, chain in enumerate(record.chains):
         yield ("" if place else "layers"), layers_line(chain)
+    if record.proof is not None:
+        yield from proof_lines(record.proof)
     yield "traced", f"source by {_rung(record.source)}, target by {_rung(record.target)}"
 
 

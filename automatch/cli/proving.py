@@ -1,0 +1,146 @@
+"""`automatch prove`: build both models for real, run them under a mapping, and print what that showed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from automatch.check import expected
+from automatch.cli.console import show
+from automatch.cli.matching import INPUTS_HELP, Named, writable
+from automatch.cli.progress import progress, without_torch_logs
+from automatch.cli.sides import make, request
+from automatch.core import mapping_json
+from automatch.core.expr import Concat, Constant, Expr, Reshape, Source, Sum
+from automatch.core.graph import Shape, Weight
+from automatch.core.json_fields import parse
+from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
+from automatch.core.mapping_file import read_text, write
+from automatch.errors import InputsError, MappingError, ModelError, together
+from automatch.prove import prove, with_proof
+from automatch.report.proof import proof_report
+from automatch.trace.weights import of_module
+
+
+def run(
+    source: Named, target: Named, mapping: Path, output: Path | None, *, draws: int = 3, quiet: bool = False
+) -> int:
+    """Prove a mapping; gives the exit status: 0 where the outputs agree, 1 where they differ or nothing was shown.
+
+    Args:
+        source: The side that has the weights.
+        target: The side that needs them.
+        mapping: A mapping file, or an expectation file.
+        output: Where to write the mapping with the proof; None writes nothing.
+        draws: How many draws of all source weights.
+        quiet: Whether to show no progress.
+
+    Raises:
+        AutomatchError: A model, its inputs or a file cannot be used.
+    """
+    if output is not None:
+        writable(output)
+    sides = request("source", *source, "cpu"), request("target", *target, "cpu")
+    with progress(quiet) as stage, without_torch_logs():
+        stage("building the models")
+        (ours, our_inputs), (theirs, their_inputs) = map(make, sides)
+        teacher, student = _module(ours, "source"), _module(theirs, "target")
+        record = _record(mapping, teacher, student)
+        stage("running both models")
+        try:
+            proof = prove(record, teacher, student, our_inputs, their_inputs, draws=draws)
+        except InputsError as error:
+            raise InputsError(f"{error}\n{INPUTS_HELP}") from error
+    proved = with_proof(record, proof)
+    if output is not None:
+        write(proved, output)
+    show([*proof_report(proved), *([] if output is None else [f"\nwrote {output}"])])
+    return 0 if proof.record.outcome == "agree" else 1
+
+
+def _module(made: Any, side: str) -> nn.Module:
+    if not isinstance(made, nn.Module):
+        what = "is a checkpoint" if isinstance(made, Path) else f"comes as {type(made).__name__}"
+        raise ModelError(f"the {side} {what}, but a proof runs the model: name a factory that gives an nn.Module")
+    return made
+
+
+def _record(path: Path, source: nn.Module, target: nn.Module) -> MappingRecord:
+    """The mapping in a file of either kind.
+
+    Raises:
+        MappingFormatError: The file is damaged or of another kind.
+        MappingError: An expectation does not say how its weights are made.
+    """
+    text = read_text(path, "mapping file")
+    document = parse(text, str(path))
+    if isinstance(document, dict) and document.get("format") == expected.FORMAT:
+        return from_expectation(expected.from_document(document, str(path)), source, target)
+    return mapping_json.loads(text, str(path))
+
+
+def from_expectation(wanted: dict[str, expected.Wanted], source: nn.Module, target: nn.Module) -> MappingRecord:
+    """A mapping of what a person wrote: sources as they are, joined where sizes add up, else summed.
+
+    Raises:
+        MappingError: Sizes fit neither way, or keys are not there; all of them are listed.
+    """
+    sides = [_side(source), _side(target)]
+    have, need = ({key: w for w in side.weights for key in (w.name, *w.aliases)} for side in sides)
+    order = [key for key in target.state_dict() if key in need]
+    faults = [f"{key}: the target has no such weight" for key in wanted if key not in need]
+    entries: list[Entry] = []
+    for key in order:
+        try:
+            entries.append(_entry(key, need[key], wanted.get(key), have))
+        except MappingError as error:
+            faults.append(str(error))
+    if faults:
+        headline = "the expectation cannot be run; write a mapping file for what it cannot say:"
+        raise together(MappingError, headline, faults)
+    return MappingRecord(sides[0], sides[1], tuple(entries))
+
+
+def _entry(key: str, weight: Weight, wanted: expected.Wanted | None, have: dict[str, Weight]) -> Entry:
+    match wanted:
+        case expected.MadeOf(sources=sources):
+            absent = [name for name in sources if name not in have]
+            if absent:
+                raise MappingError(f"{key}: the source has no {', '.join(absent)}")
+            made = _made(key, weight.shape, [Source(name, have[name].shape) for name in sources])
+        case expected.Filled(value=value):
+            made = Constant(value, weight.shape)
+        case _:
+            reason = "the expectation leaves it out" if wanted else "the expectation does not speak of it"
+            return Entry(key, weight.shape, weight.dtype, "unmapped", None, Evidence("names", (reason,)))
+    evidence = Evidence("names", ("written by hand",))
+    return Entry(key, weight.shape, weight.dtype, "structural", made, evidence)
+
+
+def _made(key: str, shape: Shape, parts: list[Source]) -> Expr:
+    if len(parts) == 1 and parts[0].shape == shape:
+        return parts[0]
+    for axis in range(len(shape)):
+        if all(len(part.shape) == len(shape) for part in parts) and _joined(parts, axis) == shape:
+            return Concat(tuple(parts), axis)
+    if all(part.shape == shape for part in parts):
+        return Sum(tuple(parts))
+    size = [entry for entry in shape if entry != 1]
+    if len(parts) == 1 and [entry for entry in parts[0].shape if entry != 1] == size:
+        return Reshape(parts[0], shape)
+    found = ", ".join(f"{part.key} {list(part.shape)}" for part in parts)
+    raise MappingError(f"{key} {list(shape)}: {found} neither join nor add up to it")
+
+
+def _joined(parts: list[Source], axis: int) -> Shape | None:
+    rests = {part.shape[:axis] + part.shape[axis + 1 :] for part in parts}
+    first = parts[0].shape
+    total = sum(part.shape[axis] for part in parts)
+    return (*first[:axis], total, *first[axis + 1 :]) if len(rests) == 1 else None
+
+
+def _side(model: nn.Module) -> Side:
+    inventory = of_module(model)
+    return Side(type(model).__name__, "names", inventory.weights, inventory.notes)

@@ -1,0 +1,293 @@
+"""The proof of any conversion: enough draws, fixed pairs of outputs, another length, and a verdict per weight."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from automatch.core.mapping import ComparedOutput, ProofRecord, Shown
+from automatch.errors import InputsError, ModelError
+from automatch.prove.influence import MARGIN, Ledger
+from automatch.prove.inputs import cuts, plan
+from automatch.prove.outputs import OutputPair, gap
+from automatch.prove.precision import has_narrow_constants
+from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
+from automatch.prove.verdict import verdicts
+from automatch.prove.weights import Manner, double_stand_in, state, tables
+from automatch.trace.inputs import Inputs, derived, describe, fitted, missing, normalise
+
+DRAWS = 3
+"""The fewest draws that a proof takes."""
+
+TOLERANCE = 1e-5
+"""The largest gap that counts as agreement where a model has numbers in float32, in units of the output's scale.
+
+Tables that are made in float32 differ by 1e-7 between two spellings, and move outputs by 1e-6. A wrong weight moves
+them by 1e-3 and more.
+"""
+
+EXACT = 1e-9
+"""The same where all numbers are float64, which brings two spellings of one function within 1e-12.
+
+A norm's epsilon makes a wrong factor before the norm all but invisible: 1e-7.
+"""
+
+EXTRA = 3
+"""How many times the draws asked for may be made where some weights were shown but for a few elements."""
+
+VARIES = 1e-3
+"""How far an output must move between draws to say anything."""
+
+LENGTHS = 12
+"""Shorter inputs that are tried until both models take them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What running both models showed.
+
+    Attributes:
+        record: The whole, as it goes into the mapping.
+        shown: Every mapped target key; empty unless the outputs agree.
+    """
+
+    record: ProofRecord
+    shown: Mapping[str, Shown]
+
+
+def prove_conversion(
+    convert: Convert,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    *,
+    reads: Collection[str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    outputs: Sequence[tuple[int, int]] | None = None,
+) -> Proof:
+    """Run a conversion on fresh weights, and say what the outputs showed of every target weight.
+
+    Args:
+        convert: A source state dict in, target weights out; it must treat every source weight as a variable.
+        source: The source model, with real tensors; it stays as it is.
+        target: The target model, likewise.
+        source_inputs: Example inputs of the source; None takes those that the model carries.
+        target_inputs: The same for the target.
+        reads: Source keys that the conversion reads; None finds out which buffers it does.
+        draws: How many fresh draws of all weights.
+        seed: Where all randomness starts.
+        outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
+
+    Raises:
+        ModelError: A model is on the meta device.
+        InputsError: Inputs are missing, or fewer draws are asked for than a proof takes.
+        MappingError: The conversion does not fit the models.
+
+    Example:
+        >>> one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> found = prove_conversion(lambda state: state, one, other, torch.randn(4, 3), torch.randn(4, 3))
+        >>> found.record.outcome
+        'differ'
+        >>> x = torch.randn(4, 3)
+        >>> prove_conversion(lambda state: state, one, other, x, x).shown["weight"].whole
+        True
+    """
+    if draws < DRAWS:
+        raise InputsError(f"{draws} draws prove too little; ask for {DRAWS} or more")
+    setting, start = arrange(convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed)
+    ledger = Ledger()
+    pinned = None if outputs is None else tuple(OutputPair(*pair) for pair in outputs)
+    trials = list(_trials(setting, draws, pinned, ledger))
+    coarse = start.tolerance > EXACT or any(trial.narrow for trial in trials)
+    record = _judged(replace(start, tolerance=TOLERANCE if coarse else EXACT), trials)
+    if record.outcome != "agree":
+        return Proof(record, {})
+    record = _other_length(record, setting, draws, trials[0].pairs)
+    if record.outcome != "agree":
+        return Proof(record, {})
+    if any(trial.unmeasured for trial in trials):
+        ledger = Ledger()  # what was entered was not controlled
+    contradicted = {key for trial in trials for key in trial.contradicted}
+    return Proof(record, verdicts(target, _covered(convert, source), ledger, contradicted))
+
+
+def arrange(
+    convert: Convert,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    *,
+    reads: Collection[str] | None = None,
+    seed: int = 0,
+) -> tuple[Setting, ProofRecord]:
+    """What a proof starts from: inputs paired, constants told from weights; and the record before anything is run.
+
+    The arguments are those of `prove_conversion`.
+
+    Raises:
+        ModelError: A model is on the meta device.
+        InputsError: Inputs are missing.
+    """
+    ours, theirs = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
+    covered = _covered(convert, source)
+    reads = _buffers_read(convert, source, target) if reads is None else reads
+    kept = tables(source, reads.__contains__), tables(target, covered.__contains__)
+    setting = Setting(convert, source, target, plan((source, ours), (target, theirs)), kept, seed)
+    notes = tuple(_limits(setting))
+    coarse = has_narrow_constants(source, kept[0]) or has_narrow_constants(target, kept[1])
+    tolerance = TOLERANCE if coarse else EXACT
+    return setting, ProofRecord("nothing", "", 0, tolerance, describe(ours), describe(theirs), notes=notes)
+
+
+def _inputs(model: nn.Module, given: object, label: str) -> Inputs:
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ModelError(
+            f"the {label} model {type(model).__name__} is on the meta device and cannot be run.\n"
+            "Next: build it with real tensors; where it is too large, prove a smaller one of the same code."
+        )
+    found = derived(model) if given is None else normalise(given)
+    if found is None:
+        raise missing(model, label)
+    # the stand-ins are float64, whatever the model is
+    inputs = fitted(model, found)
+    args, kwargs = pytree.tree_map_only(Tensor, _double, (inputs.args, inputs.kwargs))
+    return replace(inputs, args=args, kwargs=kwargs)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, ledger: Ledger) -> Iterator[Trial]:
+    """One trial per draw, up to the first that fails or disagrees; more where chance may have hidden a few elements."""
+    for number in range(EXTRA * draws):
+        if number >= draws and not any(part.nearly_whole for part in ledger.found.values()):
+            return
+        trial = Trial()
+        for manner in _manners(number):
+            trial = attempt(setting, Draw(number, manner), pairs, ledger)
+            if "finite" not in trial.failure:
+                break
+        yield trial
+        if trial.failure or not _agrees(trial, TOLERANCE):
+            return
+        pairs = trial.pairs
+
+
+def _manners(number: int) -> tuple[Manner, ...]:
+    """How a draw is made, and how it is made again where the numbers run out of the models' domain."""
+    mild = (Manner(), Manner(temper=0.4), Manner(temper=0.1))
+    return (Manner(flipped=True), *mild) if number % 2 else mild
+
+
+def _agrees(trial: Trial, tolerance: float) -> bool:
+    return all(found.largest <= tolerance for found in trial.gaps)
+
+
+def _judged(start: ProofRecord, trials: Sequence[Trial]) -> ProofRecord:
+    last, count = trials[-1], len(trials)
+    if last.failure:
+        return replace(start, draws=count - 1, reason=f"draw {count}: {last.failure}")
+    alone = [f"outputs without a partner were not compared: {_some(last.alone)}"] if last.alone else []
+    record = replace(start, draws=count, outputs=tuple(_outputs(trials)), notes=(*start.notes, *alone))
+    number = next((place for place, trial in enumerate(trials) if not _agrees(trial, start.tolerance)), None)
+    if number is not None:
+        worst = max(range(len(last.gaps)), key=lambda place: trials[number].gaps[place].largest)
+        pair, found = last.pairs[worst], trials[number].gaps[worst].largest
+        what = f"output {pair.source} of the source and {pair.target} of the target"
+        reason = f"draw {number + 1}: {what} differ by {found:.1e} of their scale"
+        return replace(record, outcome="differ", reason=reason)
+    dull = [place for place in range(len(last.pairs)) if not _varies(trials, place)]
+    if len(dull) == len(last.pairs):
+        return replace(record, reason="the compared outputs are the same in all draws, whatever the weights")
+    gaps = max(output.gap for output in record.outputs)
+    moved = [max(found.largest for found in trial.jolted) for trial in trials if trial.jolted]
+    if moved and min(moved) < MARGIN * max(gaps, TOLERANCE / MARGIN):
+        change = f"changing every weight that matters by a hundredth moves the outputs by {min(moved):.1e} only"
+        return replace(record, reason=f"the outputs say too little: {change}, and they differ by {gaps:.1e} anyway")
+    unmeasured = [f"no weight could be shown: {trial.unmeasured}" for trial in trials if trial.unmeasured]
+    notes = unmeasured[:1] + [
+        f"output {last.pairs[place].source} is the same in all draws and shows nothing" for place in dull
+    ]
+    several = "the output agrees" if len(last.pairs) == 1 else f"all {len(last.pairs)} outputs agree"
+    reason = f"{several} within {gaps:.1e} of the scale in {count} draws of all source weights"
+    return replace(record, outcome="agree", reason=reason, notes=(*record.notes, *notes))
+
+
+def _outputs(trials: Sequence[Trial]) -> Iterator[ComparedOutput]:
+    for place, pair in enumerate(trials[0].pairs):
+        moved = [trial.jolted[place].largest for trial in trials if trial.jolted]
+        shape = tuple(trials[0].outputs[place].shape)
+        largest = max(trial.gaps[place].largest for trial in trials)
+        yield ComparedOutput(pair.source, pair.target, shape, largest, min(moved, default=None))
+
+
+def _varies(trials: Sequence[Trial], place: int) -> bool:
+    first, *others = (trial.outputs[place] for trial in trials)
+    return any(first.shape != other.shape or gap(first, other).largest > VARIES for other in others)
+
+
+def _other_length(record: ProofRecord, setting: Setting, draws: int, pairs: tuple[OutputPair, ...]) -> ProofRecord:
+    """Run both models on shorter inputs, until one is found that both take and agree on.
+
+    Two models may well treat one length differently (one pads its text, the other does not), but where they agree on
+    the given one alone, something may have been fitted to it.
+    """
+    differing: list[str] = []
+    for cut in cuts(setting.inputs)[:LENGTHS]:
+        trial = attempt(setting, Draw(EXTRA * draws, cut=cut), pairs, None)
+        if trial.failure:
+            continue
+        said = f"with size {cut[1]} in place of {cut[0]}"
+        worst = max(found.largest for found in trial.gaps)
+        if worst <= record.tolerance:
+            also = f"; {', '.join(differing)}" if differing else ""
+            return replace(record, lengths=f"inputs {said} were run as well, and agree within {worst:.1e}{also}")
+        differing.append(f"{said} the outputs differ by {worst:.1e}")
+    if differing:
+        reason = f"the outputs agree on the given inputs, but on no others that both take: {', '.join(differing)}"
+        return replace(record, outcome="differ", reason=reason)
+    return replace(record, lengths="no other length was shown: the models took no shorter inputs")
+
+
+def _limits(setting: Setting) -> Iterator[str]:
+    """What the claim is limited by."""
+    if setting.inputs.loose:
+        yield f"inputs without a partner kept their example values: {', '.join(setting.inputs.loose)}"
+    for side, keys in zip(("source", "target"), setting.kept, strict=True):
+        if keys:
+            yield f"{side} buffers outside the mapping kept their values: {_some(keys)}"
+
+
+def _some(keys: Collection[str], limit: int = 4) -> str:
+    shown = ", ".join(list(keys)[:limit])
+    return shown if len(keys) <= limit else f"{shown} and {len(keys) - limit} more"
+
+
+def _covered(convert: Convert, source: nn.Module) -> tuple[str, ...]:
+    return tuple(convert({key: _double(tensor.detach()) for key, tensor in state(source).items()}))
+
+
+def _buffers_read(convert: Convert, source: nn.Module, target: nn.Module) -> set[str]:
+    """Source buffers that reach a key of the target: NaN in one of them comes out."""
+    with double_stand_in(source) as copied:
+        weights = {key: tensor.detach() for key, tensor in state(copied).items()}
+    keys, read = set(state(target)), set()
+    for key in tables(source, _none):
+        made = convert({**weights, key: torch.full_like(weights[key], torch.nan)})
+        if any(bool(torch.isnan(value).any()) for name, value in made.items() if name in keys):
+            read.add(key)
+    return read
+
+
+def _none(_: str) -> bool:
+    return False

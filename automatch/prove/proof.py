@@ -1,0 +1,91 @@
+"""The proof of a mapping, and the mapping with what was proved written into it.
+
+Where outputs differ, the place at which the two models first part (`automatch.prove.divergence`) would be asked for
+here: `automatch.prove.conversion.arrange` gives the setting, and `automatch.prove.trial.loaded(setting, Draw(number))`
+both stand-ins with the weights and inputs of any draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from automatch.apply.fill import fill
+from automatch.core.mapping import Entry, MappingRecord, Shown, Status
+from automatch.prove.conversion import DRAWS, Proof, prove_conversion
+
+
+def prove(
+    record: MappingRecord,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    outputs: Sequence[tuple[int, int]] | None = None,
+) -> Proof:
+    """Run both models on fresh weights under a mapping, and say what that showed.
+
+    Args:
+        record: The mapping; it is frozen.
+        source: The source model, with real tensors; it stays as it is.
+        target: The target model, likewise.
+        source_inputs: Example inputs of the source: `(args, kwargs)`, a tuple, a dict, one tensor, or None for those
+            that the model carries.
+        target_inputs: The same for the target.
+        draws: How many fresh draws of all source weights, at least three.
+        seed: Where all randomness starts.
+        outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
+
+    Raises:
+        ModelError: A model is on the meta device.
+        InputsError: Inputs are missing, or `draws` is below three.
+        MappingError: The mapping was made for other models.
+    """
+    reads = {key for entry in record.entries for key in entry.sources}
+    reads |= {
+        key
+        for weight in record.source.weights
+        for key in (weight.name, *weight.aliases)
+        if not reads.isdisjoint((weight.name, *weight.aliases))
+    }
+    return prove_conversion(
+        lambda state: fill(record, state),
+        source,
+        target,
+        source_inputs,
+        target_inputs,
+        reads=reads,
+        draws=draws,
+        seed=seed,
+        outputs=outputs,
+    )
+
+
+def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:
+    """The mapping with every entry's status as the proof leaves it.
+
+    1. Shown down to the last element: `proved`, whatever it was.
+    2. Shown in part: `structural`; the expression that its seen elements confirm speaks for the others.
+    3. Not shown: as before, except that nothing stays `proved` that this proof did not show.
+    """
+    entries = tuple(_judged(entry, proof.shown.get(entry.target)) for entry in record.entries)
+    return replace(record, entries=entries, proof=proof.record)
+
+
+def _judged(entry: Entry, shown: Shown | None) -> Entry:
+    if entry.status == "unmapped":
+        return entry
+    return replace(entry, status=_status(entry, shown), evidence=replace(entry.evidence, shown=shown))
+
+
+def _status(entry: Entry, shown: Shown | None) -> Status:
+    if shown is not None and shown.whole:
+        return "proved"
+    if (shown is not None and shown.elements) or entry.status == "proved":
+        return "structural"
+    return entry.status
