@@ -1,0 +1,92 @@
+"""Which output of one program is which output of the other.
+
+At the values that all leaves start from, no layout can be told from another, so two programs of one function agree on
+every output. Outputs are paired where they do; where none agrees, by shape and order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from automatch.exact.form import Form, Recipe, form
+from automatch.exact.gradients import Side, aligned, leading, side
+from automatch.exact.normalise import shape_of
+from automatch.exact.snap import snap
+from automatch.trace.program import Program
+
+_AGREE = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairing:
+    """Outputs of both programs in corresponding order.
+
+    Attributes:
+        source: The source's outputs.
+        target: The target's.
+        shapes: What is compared of each pair: the common leading part, without unit axes.
+        agree: Whether they agree before anything is known.
+    """
+
+    source: tuple[fx.Node, ...]
+    target: tuple[fx.Node, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    agree: bool
+
+
+def pair_outputs(source: Program, target: Program, recipe: Recipe) -> Pairing:
+    """Pair the floating-point outputs of two normalised programs, in the target's order."""
+    ours, theirs = _floating(source), _floating(target)
+    forms = [form(source, ours, recipe), form(target, theirs, recipe)]
+    snap(forms)
+    values = [[aligned(output) for output in _at_start(one)] for one in forms]
+    agreeing = _matched(values[0], values[1], _agree)
+    chosen = agreeing or _matched(values[0], values[1], lambda x, y: True)
+    shapes = tuple(_common(values[0][i], values[1][j]) or () for i, j in chosen)
+    return Pairing(tuple(ours[i] for i, _ in chosen), tuple(theirs[j] for _, j in chosen), shapes, bool(agreeing))
+
+
+def _floating(program: Program) -> list[fx.Node]:
+    found = []
+    for node in dict.fromkeys(program.outputs):
+        value, shape = node.meta.get("val"), shape_of(node)
+        if isinstance(value, Tensor) and value.is_floating_point() and any(size > 1 for size in shape or ()):
+            found.append(node)
+    return found
+
+
+def _at_start(one: Form) -> tuple[Tensor, ...]:
+    numbered: Side = side(one)
+    return numbered.outputs(numbered.by_leaf([role.fill for role in numbered.roles]))
+
+
+def _matched(ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: object) -> list[tuple[int, int]]:
+    used: set[int] = set()
+    chosen = []
+    for whole in (True, False):  # equal shapes first, then a longer one's leading part
+        for j, y in enumerate(theirs):
+            for i, x in enumerate(ours):
+                if i in used or any(j == other for _, other in chosen) or (x.shape == y.shape) is not whole:
+                    continue
+                if _common(x, y) is not None and fits(x, y):  # type: ignore[operator]
+                    used.add(i)
+                    chosen.append((i, j))
+    return sorted(chosen, key=lambda pair: pair[1])
+
+
+def _common(x: Tensor, y: Tensor) -> tuple[int, ...] | None:
+    """The shape of the part that both have; None where they differ in rank or along more than one axis."""
+    if x.dim() != y.dim() or sum(a != b for a, b in zip(x.shape, y.shape, strict=True)) > 1:
+        return None
+    return tuple(min(a, b) for a, b in zip(x.shape, y.shape, strict=True))
+
+
+def _agree(x: Tensor, y: Tensor) -> bool:
+    shape = _common(x, y) or ()
+    a, b = leading(x, shape), leading(y, shape)
+    scale = float(a.abs().max()) if a.numel() else 0.0
+    return bool(torch.isfinite(a).all()) and float((a - b).abs().max()) <= _AGREE * scale

@@ -1,0 +1,129 @@
+"""What values a leaf starts from, by what reads it: the same for every spelling of an operator.
+
+Before anything is known, all elements of a leaf hold one value. It must not depend on how the leaf is stored, and a
+network of such values should neither die nor explode: a factor of a contraction starts at one over its fan-in, so that
+the contraction is a mean; a scale starts at one; a bias at zero, which also lets a bias that one side lacks change
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from automatch.exact.form import Form, Leaf
+from automatch.exact.normalise import shape_of
+from automatch.exact.ops import CONTRACTIONS
+from automatch.trace.program import name_of
+
+Kind: TypeAlias = Literal["factor", "scale", "bias", "positive", "other"]
+
+_NEUTRAL: dict[Kind, float] = {"factor": 0.1, "scale": 1.0, "bias": 0.0, "positive": 1.0, "other": 0.5}
+_FLAT = 0.1
+_POSITIVE = frozenset("rsqrt sqrt log reciprocal".split())
+_NORMS = frozenset("layer_norm rms_norm group_norm native_layer_norm native_group_norm".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a leaf is to its readers.
+
+    Attributes:
+        kind: Factor of a contraction, scale, bias, something that must be positive, or none of these.
+        fan_in: How many products a contraction sums, for a factor; else 1.
+        flat: Whether it starts from the same value as every other leaf, biases left out.
+    """
+
+    kind: Kind
+    fan_in: int = 1
+    flat: bool = False
+
+    @property
+    def fill(self) -> float:
+        """The value that all its elements start from."""
+        if self.flat and self.kind != "bias":
+            return _FLAT
+        return 1 / self.fan_in if self.kind == "factor" else _NEUTRAL[self.kind]
+
+    def draw(self, size: int, chance: np.random.Generator) -> NDArray[np.float64]:
+        """Generic values on the scale that keeps activations in bounds."""
+        noise = chance.standard_normal(size)
+        match self.kind:
+            case "factor":
+                return noise / self.fan_in**0.5
+            case "scale":
+                return 1 + 0.3 * noise
+            case "positive":
+                return np.abs(noise) * 0.5 + 0.5
+            case "bias":
+                return 0.3 * noise
+            case "other":
+                return 0.5 * noise
+
+
+def roles(form: Form) -> tuple[Role, ...]:
+    """The role of every leaf."""
+    found = (_role(form, leaf, readers) for leaf, readers in zip(form.leaves, form.readers, strict=True))
+    return tuple(replace(role, flat=form.recipe.flat) for role in found)
+
+
+def _role(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -> Role:
+    found = [_use(form, leaf, reader, place) for reader, place in readers]
+    for kind in ("factor", "positive", "scale", "bias"):
+        chosen = [role for role in found if role.kind == kind]
+        if chosen:
+            return chosen[0]
+    return Role("other")
+
+
+def _use(form: Form, leaf: Leaf, reader: fx.Node, place: int) -> Role:
+    name = name_of(reader)
+    if name in CONTRACTIONS:
+        return _in_contraction(form, reader, place)
+    if name in _POSITIVE or (name == "pow" and place == 0 and not float(_number(reader.args[1])).is_integer()):
+        return Role("positive")
+    if name in _NORMS and place:
+        return Role("scale" if place == 1 else "bias")
+    flat = sum(size > 1 for size in leaf.shape) <= 1
+    others = [item for item in reader.all_input_nodes if item not in form.static and item not in form.held]
+    if not flat or not others:
+        return Role("other")
+    if name == "mul":
+        return Role("scale")
+    return Role("bias" if name in ("add", "sub", "addcmul") else "other")
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 1.0
+
+
+def _in_contraction(form: Form, reader: fx.Node, place: int) -> Role:
+    name, operands = name_of(reader), reader.all_input_nodes
+    shapes = [shape_of(item) or () for item in operands]
+    if name in ("addmm", "baddbmm"):
+        return Role("bias") if place == 0 else Role("factor", shapes[1][-1])
+    if name == "einsum":
+        return Role("factor", _einsum_length(str(reader.args[0]), shapes))
+    if name in ("matmul", "mm", "bmm"):
+        return Role("factor", shapes[0][-1])
+    if place == 2:
+        return Role("bias")
+    weight = shapes[1] if len(shapes) > 1 else (1, 1)
+    if name.startswith("conv_transpose"):
+        return Role("factor", weight[0])
+    return Role("factor", prod(weight[1:]))
+
+
+def _einsum_length(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    left, _, right = equation.replace(" ", "").partition("->")
+    sizes = {
+        letter: size
+        for term, shape in zip(left.split(","), shapes, strict=False)
+        for letter, size in zip(term.replace("...", ""), shape[-len(term.replace("...", "")) :], strict=False)
+    }
+    return max(1, prod(size for letter, size in sizes.items() if letter not in right))

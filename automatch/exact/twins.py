@@ -1,0 +1,38 @@
+"""Additive twins: elements that only ever enter through their sum.
+
+Two biases that are added, or a class token and the position under it, have equal gradients whatever the weights are.
+No output tells how the sum is split. One of them carries the sum while colours are sought, the others are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from automatch.exact.colours import Ints, Tolerance, parted
+from automatch.exact.gradients import Side
+
+_EQUAL = Tolerance(1e-10, 1e-13)
+_DEAD = 1e-12
+
+
+def twins(side: Side, cotangents: Sequence[Sequence[Tensor]], seed: int) -> Ints:
+    """For every element the first whose gradient equals its own on two generic draws; itself where there is none.
+
+    Twins within one leaf are left apart: both sides hold them alike.
+    """
+    rows = np.concatenate([side.gradients(side.draw(seed + 100 * draw), cotangents[:2]) for draw in range(2)])
+    rows[~np.isfinite(rows)] = 0.0
+    live = np.flatnonzero((np.abs(rows) > _DEAD * np.abs(rows).max(initial=0.0)).any(0))
+    first = np.arange(side.size)
+    if not len(live):
+        return first
+    colours = parted(np.zeros(len(live), np.int64), rows[:, live], _EQUAL)
+    order = np.lexsort((live, colours))
+    heads = np.concatenate([[True], np.diff(colours[order]) > 0])
+    head = live[order[np.flatnonzero(heads)[np.cumsum(heads) - 1]]]
+    elements = live[order]
+    first[elements] = np.where(side.leaf[elements] != side.leaf[head], head, elements)
+    return first

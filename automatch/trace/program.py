@@ -1,0 +1,287 @@
+"""A model as a program that can be run again on any weights: the recorded fx graph with its leaves named.
+
+Where `ladder.trace` gives a graph for comparing roles, this gives one for running: in float64 throughout, without
+in-place operators, with recurrent layers spelled out step by step, so that every use of a weight is an operand of a
+plain operator.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch._decomp.decompositions as _decompositions
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, TensorArgument
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from automatch.core.graph import Rung, Weight
+from automatch.errors import TraceError
+from automatch.trace.inputs import Inputs
+from automatch.trace.isolate import duplicate, stand_in
+from automatch.trace.lines import blame
+from automatch.trace.weights import Inventory, of_module, origin_of
+
+aten = torch.ops.aten
+_RECURRENT: dict[Any, Callable[..., Any]] = {
+    aten.lstm.input: _decompositions.lstm_impl,
+    aten.gru.input: _decompositions.gru_impl,
+    aten.rnn_tanh.input: _decompositions.rnn_tanh_input,
+    aten.rnn_relu.input: _decompositions.rnn_relu_input,
+}
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_GUARDS = ("_assert", "_check", "_guards", "sym_constrain")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """A recorded model that runs on given weights.
+
+    Attributes:
+        graph: Its operators in execution order, none of which writes to its operands.
+        weights: By placeholder, the `Weight.name` that it stands for; tied weights share one name.
+        fixed: By placeholder, its value: inputs of the recorded run, and constants.
+        inputs: The placeholders in `fixed` that are inputs of the model.
+        outputs: The tensors that the model returned, in order.
+        values: The model's own weights in float64, by `Weight.name`.
+        inventory: The model's state dict without its tensors.
+        rung: The rung of the ladder that recorded it.
+    """
+
+    graph: fx.Graph
+    weights: Mapping[fx.Node, str]
+    fixed: Mapping[fx.Node, Any]
+    inputs: frozenset[fx.Node]
+    outputs: tuple[fx.Node, ...]
+    values: Mapping[str, Tensor]
+    inventory: tuple[Weight, ...]
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """What a placeholder stands for: a weight by name, an input or a constant by value."""
+
+    weight: str | None
+    value: Any = None
+    is_input: bool = False
+
+
+def record(model: nn.Module, inputs: Inputs) -> Program:
+    """Record a model in float64, on inputs in float64; the caller's model is not changed.
+
+    Raises:
+        TraceError: No rung could record it.
+    """
+    inventory = of_module(model)
+    failures: list[str] = []
+    for rung, attempt in _RUNGS:
+        try:
+            with stand_in(model, _wide_copy) as copied:
+                copied.double()
+                return attempt(copied, _widened(inputs), inventory, rung)
+        except Exception as error:  # torch and the model's own code raise whatever they like
+            failures.append(f"{rung}: {blame(error)}")
+    raise TraceError("\n".join(["the model could not be recorded for running:", *(f"  {line}" for line in failures)]))
+
+
+def name_of(node: fx.Node) -> str:
+    """The bare name of the operator that a node calls; empty for placeholders and outputs."""
+    target = node.target
+    if node.op != "call_function":
+        return ""
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.split("::")[-1]
+    return str(getattr(target, "__name__", target))
+
+
+def _exported(
+    export: Callable[..., ExportedProgram], model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung
+) -> Program:
+    program = export(model, inputs.args, inputs.kwargs, strict=False)
+    if any(_is_compound(node) for node in program.graph.nodes):
+        program = program.run_decompositions(_RECURRENT)
+    state = model.state_dict(keep_vars=True)
+    now = _inventory_of(inventory, state)
+    own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    given = iter(pytree.tree_leaves((inputs.args, inputs.kwargs)))
+    leaves: dict[str, _Leaf] = {}
+    for spec in program.graph_signature.input_specs:
+        name = spec.arg.name
+        if spec.kind == InputKind.USER_INPUT:
+            leaves[name] = _Leaf(None, next(given), is_input=isinstance(spec.arg, TensorArgument))
+            continue
+        path = spec.target or name
+        held = own.get(path, program.constants.get(path))
+        leaves[name] = _of_tensor(now, path, held)
+    return _program(program.graph_module, leaves, _values(now, state), inventory, rung)
+
+
+def _run(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
+    flat, spec = pytree.tree_flatten((inputs.args, inputs.kwargs))
+    given = [index for index, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
+    state = model.state_dict(keep_vars=True)
+    now = _inventory_of(inventory, state)
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    def run(weights: list[Tensor], tensors: list[Tensor]) -> Any:
+        filled = list(flat)
+        for index, tensor in zip(given, tensors, strict=True):
+            filled[index] = tensor
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return torch.func.functional_call(model, dict(zip(own, weights, strict=True)), args, kwargs)
+
+    recorded = make_fx(
+        run,
+        decomposition_table=_RECURRENT,
+        tracing_mode="real",
+        pre_dispatch=True,
+        _error_on_data_dependent_ops=False,
+    )([duplicate(tensor) for tensor in own.values()], [duplicate(flat[index]) for index in given])
+    found = [_of_tensor(now, path, tensor) for path, tensor in own.items()]
+    found += [_Leaf(None, flat[index], is_input=True) for index in given]
+    _write_to_copies(recorded.graph)
+    names = [node.name for node in recorded.graph.nodes if node.op == "placeholder"]
+    return _program(recorded, dict(zip(names, found, strict=True)), _values(now, state), inventory, rung)
+
+
+_RUNGS: tuple[tuple[Rung, Callable[[nn.Module, Inputs, Inventory, Rung], Program]], ...] = (
+    ("export", lambda *given: _exported(torch.export.export, *given)),
+    ("draft_export", lambda *given: _exported(torch.export.draft_export, *given)),
+    ("recorder", _run),
+)
+
+
+_VIEWS = frozenset("view reshape select slice transpose permute t squeeze unsqueeze expand unbind split".split())
+
+
+def _write_to_copies(graph: fx.Graph) -> None:
+    """Make every in-place operator give a new value, which all later readers take instead of the old one.
+
+    Raises:
+        NotImplementedError: A view is written to, or a tensor of which a view is read later: both would need the write
+            to reach another tensor.
+    """
+    for node in list(graph.nodes):
+        target = node.target
+        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
+            continue
+        packet = getattr(torch.ops.aten, target._schema.name.split("::")[-1].removesuffix("_"), None)
+        written: Any = node.args[0]
+        overload = getattr(packet, target._overloadname, None)
+        if overload is None or not isinstance(written, fx.Node) or name_of(written) in _VIEWS:
+            raise NotImplementedError(f"{target} writes to a view")
+        if any(name_of(user) in _VIEWS and user < node for user in written.users):
+            raise NotImplementedError(f"{target} writes to a tensor that has views")
+        node.target = overload
+        for user in list(written.users):
+            if node < user:
+                user.replace_input_with(written, node)
+
+
+def _inventory_of(inventory: Inventory, state: Mapping[str, Tensor]) -> Inventory:
+    """The caller's inventory, found again by the tensors of the copy."""
+    from automatch.trace.weights import identity
+
+    by_tensor = {identity(state[weight.name]): weight.name for weight in inventory.weights}
+    return Inventory(inventory.weights, inventory.first, by_tensor, inventory.notes)
+
+
+def _of_tensor(inventory: Inventory, path: str, held: Any) -> _Leaf:
+    origin = origin_of(inventory, path, held if isinstance(held, Tensor) else None)
+    return _Leaf(origin.name) if origin.kind == "weight" else _Leaf(None, held)
+
+
+def _values(inventory: Inventory, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {weight.name: state[weight.name].detach().clone() for weight in inventory.weights}
+
+
+def _is_compound(node: fx.Node) -> bool:
+    """Whether a recorded call writes to its operands, is recurrent, or holds a graph of its own."""
+    target = node.target
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return True
+    return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or target in _RECURRENT)
+
+
+def _wide_copy(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    copied = copied.double() if copied.is_floating_point() else copied
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+
+
+def _widened(inputs: Inputs) -> Inputs:
+    def wide(value: Any) -> Any:
+        return value.detach().double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    args, kwargs = pytree.tree_map(wide, (inputs.args, inputs.kwargs))
+    return Inputs(args, kwargs, inputs.source)
+
+
+def _program(
+    module: fx.GraphModule, leaves: Mapping[str, _Leaf], values: dict[str, Tensor], inventory: Inventory, rung: Rung
+) -> Program:
+    graph = fx.Graph()
+    env: dict[fx.Node, Any] = {}
+    weights: dict[fx.Node, str] = {}
+    by_name: dict[str, fx.Node] = {}
+    fixed: dict[fx.Node, Any] = {}
+    inputs: set[fx.Node] = set()
+    outputs: tuple[fx.Node, ...] = ()
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "get_attr"):
+            leaf = leaves[node.name] if node.op == "placeholder" else _Leaf(None, _attribute(module, node))
+            if leaf.weight in by_name:
+                env[node] = by_name[leaf.weight]
+                continue
+            env[node] = made = graph.placeholder(f"p{len(env)}")
+            made.meta = dict(node.meta)
+            if leaf.weight is not None:
+                weights[made] = leaf.weight
+                by_name[leaf.weight] = made
+                continue
+            fixed[made] = _widened(Inputs((leaf.value,), {})).args[0]
+            if leaf.is_input:
+                inputs.add(made)
+        elif node.op == "output":
+            flat = pytree.tree_leaves(fx.map_arg(node.args[0], env.__getitem__))
+            outputs = tuple(item for item in flat if isinstance(item, fx.Node))
+        elif node.op == "call_function" and not name_of(node).startswith(_GUARDS):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), env.get)
+            args, kwargs = pytree.tree_map(_wide_dtype, (args, kwargs))
+            env[node] = made = graph.create_node("call_function", node.target, args, kwargs)
+            made.meta = dict(node.meta)
+    program = Program(graph, weights, fixed, frozenset(inputs), outputs, values, inventory.weights, rung)
+    _note_shapes(program)
+    return program
+
+
+def _note_shapes(program: Program) -> None:
+    """Run it once: sizes that the recorder left open are known then, and a recording that cannot be rerun fails here."""
+    env: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = program.values[program.weights[node]] if node in program.weights else program.fixed[node]
+            else:
+                args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+                env[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            node.meta["val"] = pytree.tree_map(_shape_alone, env[node])
+
+
+def _shape_alone(value: Any) -> Any:
+    return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
+
+
+def _wide_dtype(value: Any) -> Any:
+    """Casts that the model's code asks for become float64 as well: only the proof runs the code as it is."""
+    return torch.float64 if value in _NARROW else value
+
+
+def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
+    return operator.attrgetter(str(node.target))(module)
