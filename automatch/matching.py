@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,14 +16,20 @@ from automatch.align.policy import LayerPolicy
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
 from automatch.core.alignment import Alignment
+from automatch.core.expr import Resize, children
 from automatch.core.graph import Graph
-from automatch.core.mapping import MappingRecord, Side
+from automatch.core.mapping import Entry, MappingRecord, Side
+from automatch.errors import AutomatchError
+from automatch.exact import Exact, completed, exact_entries
 from automatch.mapping import Mapping
+from automatch.prove import Proof, prove, with_proof
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from automatch.core.expr import Expr
 
 Model: TypeAlias = "nn.Module | ExportedProgram | MappingABC[str, Tensor] | str | PathLike[str]"
 Progress: TypeAlias = Callable[[str], None]
@@ -35,13 +42,19 @@ def match(
     source_inputs: Any = None,
     target_inputs: Any = None,
     layers: LayerPolicy = "uniform",
+    run: bool = True,
     allow_untraced: bool = False,
     progress: Progress | None = None,
 ) -> Mapping:
     """Find out how one model's weights map onto another's.
 
-    Neither model is changed, and models on the meta device are never materialised. Where both sides have code, they
-    are aligned by structure; where one is known by its state dict alone, by names and shapes.
+    Neither model is changed, and models on the meta device are never materialised.
+
+    1. Where both sides are modules that hold numbers, and compute the same function, running them finds the exact
+       conversion, element by element.
+    2. What that leaves open, and pairs of different size or function, are aligned by structure; where one side is
+       known by its state dict alone, by names and shapes.
+    3. Both models are run on fresh weights under the mapping; what that shows is `proved`.
 
     Args:
         source: Where weights come from: a module (real or meta), an exported program, a state dict (meta tensors will
@@ -49,9 +62,10 @@ def match(
         target: What they are for, in the same forms.
         source_inputs: Example inputs `(args, kwargs)` of the source's forward. Needed where they cannot be derived and
             the side has code.
-        target_inputs: The same for the target.
+        target_inputs: The same for the target. For an exact match both models get the same content.
         layers: Which source layer a target layer takes where depths differ: `uniform` (`int(i * n / m)`), `first`,
             `last`, or a list of source layers.
+        run: Whether models that hold numbers may be run. Without, nothing is exact and nothing is proved.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
         progress: Called with a short sentence at the start of each stage.
 
@@ -76,16 +90,99 @@ def match(
         ('2.weight',)
     """
     say = progress or _silent
-    # where one side is names and shapes alone, the other side's code has nothing to be compared with yet
-    names_only = not (_has_code(source) and _has_code(target))
-    ours, theirs = (
-        trace(side, inputs, label=label, allow_untraced=allow_untraced, names_only=names_only, progress=say)
-        for side, inputs, label in ((source, source_inputs, "source"), (target, target_inputs, "target"))
+    pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
+    exact = exact_entries(source, target, source_inputs, target_inputs, say) if run else Exact(note="nothing was run")
+    if exact.complete:
+        record = MappingRecord(*exact.sides, exact.in_order())
+        return _proved(pair, (record,))
+    structural = pair.by_structure()
+    if exact.note:
+        structural = replace(structural, notes=(*structural.notes, exact.note))
+    if not run or not pair.runs(structural):
+        return Mapping(structural)
+    candidates = (*completed(_merged(structural, exact)), structural) if exact.entries else (structural,)
+    return _proved(pair, candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What was asked."""
+
+    source: Model
+    target: Model
+    source_inputs: Any
+    target_inputs: Any
+    layers: LayerPolicy
+    allow_untraced: bool
+    say: Progress
+
+    def by_structure(self) -> MappingRecord:
+        # where one side is names and shapes alone, the other side's code has nothing to be compared with yet
+        names_only = not (_has_code(self.source) and _has_code(self.target))
+        ours, theirs = (
+            trace(
+                side,
+                inputs,
+                label=label,
+                allow_untraced=self.allow_untraced,
+                names_only=names_only,
+                progress=self.say,
+            )
+            for side, inputs, label in (
+                (self.source, self.source_inputs, "source"),
+                (self.target, self.target_inputs, "target"),
+            )
+        )
+        self.say("matching")
+        alignment = _align(ours, theirs, self.layers)
+        entries = synthesize(alignment, ours, theirs)
+        return MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes)
+
+    def runs(self, record: MappingRecord) -> bool:
+        """Whether running both models under a mapping can say anything."""
+        modules = [side for side in (self.source, self.target) if isinstance(side, nn.Module)]
+        real = len(modules) == 2 and not any(_is_meta(module) for module in modules)
+        return real and not any(entry.expr is not None and _resizes(entry.expr) for entry in record.entries)
+
+    def proof(self, record: MappingRecord) -> Proof:
+        assert isinstance(self.source, nn.Module)
+        assert isinstance(self.target, nn.Module)
+        return prove(record, self.source, self.target, self.source_inputs, self.target_inputs)
+
+
+def _proved(pair: _Pair, candidates: tuple[MappingRecord, ...]) -> Mapping:
+    """The first candidate that a run of both models confirms, with what was shown; else the first, with what was not."""
+    pair.say("proving")
+    first: MappingRecord | None = None
+    for record in candidates:
+        try:
+            judged = with_proof(record, found := pair.proof(record))
+        except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
+            judged, found = replace(record, notes=(*record.notes, f"not proved: {error}")), None
+        if found is not None and found.record.outcome == "agree":
+            return Mapping(judged)
+        first = first or judged
+    assert first is not None
+    return Mapping(first)
+
+
+def _merged(structural: MappingRecord, exact: Exact) -> MappingRecord:
+    """Exact entries where there are any, structural ones with the reason elsewhere."""
+    entries = tuple(
+        exact.entries.get(entry.target) or _with_reason(entry, exact.problems.get(entry.target, ""))
+        for entry in structural.entries
     )
-    say("matching")
-    alignment = _align(ours, theirs, layers)
-    entries = synthesize(alignment, ours, theirs)
-    return Mapping(MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes))
+    return replace(structural, entries=entries)
+
+
+def _with_reason(entry: Entry, problem: str) -> Entry:
+    if not problem:
+        return entry
+    return replace(entry, evidence=replace(entry.evidence, reasons=(*entry.evidence.reasons, problem)))
+
+
+def _resizes(expr: Expr) -> bool:
+    return isinstance(expr, Resize) or any(_resizes(child) for child in children(expr))
 
 
 def _align(source: Graph, target: Graph, layers: LayerPolicy) -> Alignment:
@@ -96,6 +193,10 @@ def _align(source: Graph, target: Graph, layers: LayerPolicy) -> Alignment:
 
 def _has_code(model: Model) -> bool:
     return isinstance(model, nn.Module | ExportedProgram)
+
+
+def _is_meta(model: nn.Module) -> bool:
+    return any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _side(graph: Graph) -> Side:

@@ -153,7 +153,6 @@ class Search:
         for wanted in _proposals(equals):
             proposed = _paired(colouring, wanted)
             parted = self.step(self.step(proposed))
-            if __import__("os").environ.get("V")=="2": print("  round",self.rounds,"choose",len(wanted),[(self.source.form.leaves[self.source.leaf[o[0]]].weights[0],len(o)) for o in [w.ours for w in wanted[:3]]],"fault",before,"->",parted.imbalance(),"colours",colouring.count,"->",parted.count,"several",len(equals))
             if parted.imbalance() <= before:
                 for pair in wanted:
                     self.chosen[pair.ours] = self.chosen[pair.theirs] = True

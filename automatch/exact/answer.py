@@ -1,0 +1,304 @@
+"""From a finished search to an expression for every target weight that it determines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from automatch.core.expr import Expr, Sum
+from automatch.core.graph import Shape
+from automatch.exact.colours import Flags, Floats, Ints
+from automatch.exact.correspond import NONE, Sums, sums
+from automatch.exact.extend import Column, extended
+from automatch.exact.form import Leaf
+from automatch.exact.gradients import Side
+from automatch.exact.search import Found
+from automatch.exact.siblings import Biased, biased_contractions
+from automatch.exact.solve import solved
+from automatch.exact.terms import Terms, terms_of
+from automatch.synthesize.layout import ElementMap, expression
+
+_ROUNDING = 1e-6  # factors of a float32 normaliser are one and the same as their float64 spelling
+
+
+@dataclass(frozen=True, slots=True)
+class Determined:
+    """What the outputs say of one target weight.
+
+    Attributes:
+        expr: What it is made of.
+        seen: How many of its elements the outputs determine; the others follow along its axes or its sibling.
+        of: How many it has.
+        free: Whether it is one of several choices that give the same outputs.
+    """
+
+    expr: Expr
+    seen: int
+    of: int
+    free: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Weight:
+    """The elements of one target weight while they are gathered: one column a summand."""
+
+    shape: Shape
+    columns: list[Column]
+    shift: Floats
+    missing: Flags
+    free: bool = False
+    seen: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """Gathers what a search found, weight by weight.
+
+    Attributes:
+        source: The source's elements.
+        target: The target's.
+        weights: What was determined.
+        problems: By target weight, why it was not.
+    """
+
+    source: Side
+    target: Side
+    weights: dict[str, Determined] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    origins: list[Expr] = field(default_factory=list)
+    numbers: dict[Expr, int] = field(default_factory=dict)
+    terms: list[Terms | str] = field(default_factory=list)
+
+    def number(self, origin: Expr) -> int:
+        """The number of an origin; equal ones share it."""
+        if origin not in self.numbers:
+            self.numbers[origin] = len(self.origins)
+            self.origins.append(origin)
+        return self.numbers[origin]
+
+
+def answer(found: Found, source: Side, target: Side) -> Answer:
+    """The expressions that a search determines."""
+    made = Answer(source, target)
+    made.terms = [terms_of(leaf, source.form) for leaf in source.form.leaves]
+    read = sums(found, source, target)
+    gathered: dict[str, _Weight] = {}
+    compounds: list[tuple[Leaf, _Weight]] = []
+    for number, leaf in enumerate(target.form.leaves):
+        if not leaf.floating:
+            continue
+        one = _of_leaf(made, read, number)
+        if leaf.compound:
+            compounds.append((leaf, one))
+        else:
+            name = leaf.weights[0]
+            gathered[name] = _merged(gathered[name], one) if name in gathered else one
+    for name, one in gathered.items():
+        _extend(made, one)
+    _follow_siblings(made, gathered)
+    for name, one in gathered.items():
+        _write(made, name, one)
+    _solve(made, compounds)
+    return made
+
+
+def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
+    """One target leaf in terms of its stored weight: the leaf's own affine is undone."""
+    leaf = made.target.form.leaves[number]
+    part = slice(int(made.target.starts[number]), int(made.target.starts[number + 1]))
+    sources, known = read.sources[part], read.known[part].copy()
+    neutral = made.target.roles[number].fill
+    columns: list[Column] = []
+    shift = np.zeros(leaf.size)
+    problem = ""
+    for summand in range(sources.shape[1]):
+        for source_leaf in np.unique(made.source.leaf[sources[:, summand][sources[:, summand] >= 0]]):
+            terms = made.terms[int(source_leaf)]
+            chosen = np.flatnonzero(
+                (sources[:, summand] >= 0) & (made.source.leaf[sources[:, summand]] == source_leaf)
+            )
+            if isinstance(terms, str):
+                problem = terms
+                known[chosen] = False
+                continue
+            inside = sources[chosen, summand] - made.source.starts[int(source_leaf)]
+            shift[chosen] += terms.shift[inside]
+            for term in terms.terms:
+                _place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
+    alone = known & (sources < 0).all(1)
+    free_zeros = alone & read.free[part]
+    shift[alone] = neutral
+    shift[free_zeros] = 0.0  # twins that leave the sum to another
+    columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
+    shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
+    shift[np.abs(shift) < 1e-12] = 0.0
+    one = _Weight(leaf.shape, columns, shift, ~known, bool(read.free[part].any()), int(known.sum()), problem)
+    return one
+
+
+def _tidy(scale: Floats) -> Floats:
+    """Factors that are one up to a float32 rounding."""
+    return np.where(np.abs(scale - 1) < _ROUNDING, 1.0, scale)
+
+
+def _place(columns: list[Column], size: int, chosen: Ints, origin: int, index: Ints, scale: Floats) -> None:
+    """Put one summand of some elements into the first column that has room for all of them."""
+    column_number = next((k for k, column in enumerate(columns) if (column.origin[chosen] < 0).all()), len(columns))
+    if column_number == len(columns):
+        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
+    column = columns[column_number]
+    column.origin[chosen] = origin
+    column.index[chosen] = index
+    column.scale[chosen] = scale
+
+
+def _merged(first: _Weight, second: _Weight) -> _Weight:
+    """Two readings of one weight: the second fills what the first leaves open."""
+    new = first.missing & ~second.missing
+    size = len(first.missing)
+    columns = list(first.columns)
+    while len(columns) < len(second.columns):
+        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
+    empty = Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size))
+    merged = []
+    for number, column in enumerate(columns):
+        other = second.columns[number] if number < len(second.columns) else empty
+        merged.append(
+            Column(
+                np.where(new, other.origin, column.origin),
+                np.where(new, other.index, column.index),
+                np.where(new, other.scale, column.scale),
+            )
+        )
+    missing = first.missing & second.missing
+    shift = np.where(new, second.shift, first.shift)
+    seen = int((~missing).sum())
+    return _Weight(first.shape, merged, shift, missing, first.free or second.free, seen, first.problem or second.problem)
+
+
+def _extend(made: Answer, one: _Weight) -> None:
+    if not one.missing.any() or one.missing.all():
+        return
+    shapes = {number: origin.shape for number, origin in enumerate(made.origins)}
+    known = ~one.missing
+    filled: list[Column] = []
+    left = np.zeros(len(one.missing), bool)
+    for column in one.columns:
+        # a column that only some of the known elements have is not continued
+        if (column.origin[known] < 0).any():
+            if any((other.origin[known] >= 0).all() for other in one.columns):
+                filled.append(column)
+                continue
+            left |= one.missing
+        changed, missing = extended(column, one.missing, one.shape, shapes)
+        filled.append(changed)
+        left |= missing
+    one.columns, one.missing = filled, left if one.columns else one.missing
+
+
+def _follow_siblings(made: Answer, gathered: Mapping[str, _Weight]) -> None:
+    """A dead bias takes, channel by channel, the bias that stands beside its factor's source; none there is zero."""
+    ours = {item.factor: item for item in biased_contractions(made.source.form)}
+    owners = _owners(made, ours)
+    for item in biased_contractions(made.target.form):
+        factor, bias = made.target.form.leaves[item.factor], made.target.form.leaves[item.of]
+        if factor.compound or bias.compound or bias.weights[0] not in gathered or factor.weights[0] not in gathered:
+            continue
+        one = gathered[bias.weights[0]]
+        if one.missing.any():
+            _follow(made, one, gathered[factor.weights[0]], item, owners)
+
+
+def _owners(made: Answer, ours: Mapping[int, Biased]) -> dict[int, tuple[Ints, Biased | None]]:
+    """By origin, for each of its elements the output channel that it helps to make, and the contraction's bias."""
+    found: dict[int, tuple[Ints, Biased | None]] = {}
+    for number, leaf in enumerate(made.source.form.leaves):
+        terms = made.terms[number]
+        if leaf.compound or isinstance(terms, str):
+            continue
+        origin = made.number(terms.terms[0].origin)
+        channel = np.full(leaf.size, NONE, np.int64)
+        biased = ours.get(number)
+        if biased is not None:
+            rows = np.broadcast_to(np.arange(len(biased.rows))[:, None], biased.rows.shape)
+            channel[biased.rows.reshape(-1)] = rows.reshape(-1)
+        if origin not in found or biased is not None:
+            found[origin] = (channel, biased)
+    return found
+
+
+def _follow(
+    made: Answer, one: _Weight, factor: _Weight, item: Biased, owners: Mapping[int, tuple[Ints, Biased | None]]
+) -> None:
+    if not factor.columns:
+        return
+    main = factor.columns[0]
+    for channel in np.flatnonzero(one.missing[item.bias]):
+        element = int(item.bias[channel])
+        row = item.rows[channel]
+        living = row[(main.origin[row] >= 0) & ~factor.missing[row]]
+        if not len(living) or int(main.origin[living[0]]) not in owners:
+            continue
+        channels, biased = owners[int(main.origin[living[0]])]
+        place = int(channels[main.index[living[0]]])
+        one.missing[element] = False
+        if biased is None or place < 0:
+            one.shift[element] = 0.0
+            continue
+        source_bias = made.source.form.leaves[biased.of]
+        terms = made.terms[biased.of]
+        if isinstance(terms, str) or source_bias.compound:
+            one.missing[element] = True
+            continue
+        term, inside = terms.terms[0], int(biased.bias[place])
+        chosen = np.array([element])
+        _place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
+
+
+def _write(made: Answer, name: str, one: _Weight) -> None:
+    if one.missing.any():
+        share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
+        made.problems[name] = one.problem or f"no output tells what {share} are"
+        return
+    made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free)
+
+
+def _expression(made: Answer, one: _Weight) -> Expr:
+    used = [column for column in one.columns if (column.origin >= 0).any()]
+    parts = []
+    for number, column in enumerate(used or [Column(np.full(len(one.shift), NONE), np.zeros(0, int), np.ones(0))]):
+        origins, leaf = np.unique(column.origin, return_inverse=True)
+        first = int(origins[0] < 0)
+        chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
+        shift = one.shift if number == 0 else np.zeros(len(one.shift))
+        size = len(one.shift)
+        index = column.index if len(column.index) == size else np.zeros(size, np.int64)
+        scale = column.scale if len(column.scale) == size else np.ones(size)
+        parts.append(
+            expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift))
+        )
+    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]]) -> None:
+    for leaf, one in compounds:
+        wanted = [name for name in leaf.weights if name not in made.weights]
+        if not wanted:
+            continue
+        if one.missing.any():
+            _extend(made, one)
+        if one.missing.any():
+            made.problems |= dict.fromkeys(wanted, one.problem or "no output tells what all its elements are")
+            continue
+        whole = _expression(made, one)
+        found = solved(leaf, made.target.form, whole, {n: made.weights[n].expr for n in leaf.weights if n in made.weights})
+        if isinstance(found, str):
+            made.problems |= dict.fromkeys(wanted, found)
+            continue
+        for name, expr in found.items():
+            made.problems.pop(name, None)
+            made.weights[name] = Determined(expr, prod(expr.shape), prod(expr.shape), len(found) > 1)

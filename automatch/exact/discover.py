@@ -1,0 +1,86 @@
+"""Find the conversion between two recorded programs: try ways to read them until one accounts for everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from automatch.exact.answer import Determined, answer
+from automatch.exact.form import Recipe, form
+from automatch.exact.gradients import Side, side
+from automatch.exact.normalise import normalised
+from automatch.exact.outputs import Pairing, pair_outputs
+from automatch.exact.search import Found, Search
+from automatch.exact.snap import snap
+from automatch.trace.program import Program
+
+RECIPES = (
+    Recipe(),
+    Recipe(effective=True),
+    Recipe(by_use=True),
+    Recipe(by_use=True, effective=True),
+    Recipe(flat=True),
+    Recipe(flat=True, effective=True),
+    Recipe(flat=True, by_use=True),
+    Recipe(flat=True, by_use=True, effective=True),
+)
+"""From the plainest reading on; each is tried only where those before it do not account for all elements."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discovery:
+    """What running two programs side by side found.
+
+    Attributes:
+        weights: By target weight, what it is made of.
+        problems: By target weight, why that is not known.
+        recipe: How the programs were read.
+        fault: How many elements found no partner; 0 where the reading accounts for everything.
+    """
+
+    weights: dict[str, Determined]
+    problems: dict[str, str]
+    recipe: Recipe
+    fault: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    recipe: Recipe
+    source: Side
+    target: Side
+    found: Found
+
+
+def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str:
+    """Find out which element of one program's weights is which of the other's.
+
+    Args:
+        source: Where weights come from.
+        target: What they are for.
+        seed: Decides the generic values.
+
+    Returns:
+        The discovery, or the reason why the programs do not look like one function.
+    """
+    ours, theirs = normalised(source), normalised(target)
+    best: _Trial | None = None
+    for recipe in RECIPES:
+        pairing = pair_outputs(ours, theirs, recipe)
+        if not pairing.agree:
+            continue
+        trial = _try(ours, theirs, pairing, recipe, seed)
+        if best is None or trial.found.fault < best.found.fault:
+            best = trial
+        if best.found.fault == 0:
+            break
+    if best is None:
+        return "no output of one model agrees with an output of the other where all weights are alike"
+    made = answer(best.found, best.source, best.target)
+    return Discovery(made.weights, made.problems, best.recipe, best.found.fault)
+
+
+def _try(source: Program, target: Program, pairing: Pairing, recipe: Recipe, seed: int) -> _Trial:
+    forms = form(source, pairing.source, recipe), form(target, pairing.target, recipe)
+    snap(forms)
+    ours, theirs = side(forms[0]), side(forms[1])
+    return _Trial(recipe, ours, theirs, Search(ours, theirs, pairing.shapes, seed).run())

@@ -1,0 +1,137 @@
+"""From two models to exact entries of a mapping, where both can be run and compute the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from automatch.core.graph import Weight
+from automatch.core.mapping import Entry, Evidence, Side
+from automatch.errors import TraceError
+from automatch.exact.answer import Determined
+from automatch.exact.discover import Discovery, discover
+from automatch.exact.form import Recipe
+from automatch.trace.inputs import Inputs, derived, normalise
+from automatch.trace.program import Program, record
+
+LARGEST = 60_000_000
+"""Numbers a side may hold: colouring costs a few hundred bytes for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """What running both models said.
+
+    Attributes:
+        sides: Source and target, where both were recorded.
+        entries: By target key, for the weights that were determined.
+        problems: By target key, why a weight was not.
+        note: Why nothing was found; empty where something was.
+    """
+
+    sides: tuple[Side, ...] = ()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key of the target is determined."""
+        return len(self.sides) == 2 and all(key in self.entries for key in _keys(self.sides[1].weights))
+
+    def in_order(self) -> tuple[Entry, ...]:
+        """All entries in the order of the target's state dict."""
+        return tuple(self.entries[key] for key in _keys(self.sides[1].weights))
+
+
+def exact_entries(
+    source: object, target: object, source_inputs: object, target_inputs: object, say: Callable[[str], None]
+) -> Exact:
+    """Record both models and find the exact conversion; models that cannot be run give a note instead."""
+    if not isinstance(source, nn.Module) or not isinstance(target, nn.Module):
+        return Exact()
+    refused = _unfit(source, "source") or _unfit(target, "target")
+    ours, theirs = _inputs(source, source_inputs), _inputs(target, target_inputs)
+    if refused or ours is None or theirs is None:
+        return Exact(note=refused)
+    programs: list[Program] = []
+    for model, inputs, label in ((source, ours, "source"), (target, theirs, "target")):
+        say(f"{label}: recording {type(model).__name__} in float64")
+        try:
+            programs.append(record(model, inputs))
+        except TraceError as error:
+            return Exact(note=f"no exact match was tried: the {label} could not be recorded for running: {error}")
+    say("colouring")
+    try:
+        found = discover(*programs)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
+        return Exact(note=f"no exact match was found: {type(error).__name__}: {error}")
+    if isinstance(found, str):
+        return Exact(note=f"no exact match was found: {found}")
+    sides = tuple(
+        Side(type(model).__name__, program.rung, program.inventory)
+        for model, program in zip((source, target), programs, strict=True)
+    )
+    return Exact(sides, _entries(found, programs[1].inventory), _problems(found, programs[1].inventory))
+
+
+def _keys(weights: tuple[Weight, ...]) -> tuple[str, ...]:
+    return tuple(key for weight in weights for key in (weight.name, *weight.aliases))
+
+
+def _unfit(model: nn.Module, label: str) -> str:
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        return f"no exact match was tried: the {label} is on the meta device"
+    size = sum(tensor.numel() for tensor in tensors)
+    if size > LARGEST:
+        return f"no exact match was tried: the {label} holds {size:,} numbers, more than {LARGEST:,}"
+    return ""
+
+
+def _inputs(model: nn.Module, given: object) -> Inputs | None:
+    return derived(model) if given is None else normalise(given)
+
+
+def _problems(found: Discovery, target: tuple[Weight, ...]) -> dict[str, str]:
+    return {
+        key: found.problems[weight.name]
+        for weight in target
+        if weight.name in found.problems
+        for key in (weight.name, *weight.aliases)
+    }
+
+
+def _entries(found: Discovery, target: tuple[Weight, ...]) -> dict[str, Entry]:
+    made: dict[str, Entry] = {}
+    for weight in target:
+        determined = found.weights.get(weight.name)
+        if determined is None:
+            continue
+        evidence = Evidence("colours", reasons=tuple(_reasons(determined, found.recipe)))
+        for key in (weight.name, *weight.aliases):
+            made[key] = Entry(key, weight.shape, weight.dtype, "structural", determined.expr, evidence)
+    return made
+
+
+def _reasons(found: Determined, recipe: Recipe) -> list[str]:
+    reasons = [f"gradients of both models agree element by element{_how(recipe)}"]
+    if found.seen < found.of:
+        reasons.append(
+            f"{found.of - found.seen:,} of {found.of:,} elements have no gradient for these inputs; they follow the "
+            "others along the weight's axes, or the weight whose bias they are, and are zero past the source's end"
+        )
+    if found.free:
+        reasons.append("one of several equivalent choices: outputs depend on a combination with other weights only")
+    return reasons
+
+
+def _how(recipe: Recipe) -> str:
+    words = []
+    if recipe.effective:
+        words.append("values that several weights make together taken as one")
+    if recipe.by_use:
+        words.append("every use of a shared weight taken by itself")
+    return f" ({'; '.join(words)})" if words else ""

@@ -1,0 +1,175 @@
+"""From the elements that outputs speak of to those that they do not.
+
+Rows of a vocabulary that no input used, positions beyond its length, the bias of a key projection (softmax does not see
+it): their gradients are zero and their colours say nothing. The living elements of the same weight show how its axes
+lie on the source's axes; the dead ones follow. A bias follows the factor of its contraction, channel by channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import numpy as np
+
+from automatch.exact.colours import Flags, Floats, Ints
+
+NONE = -1
+BEYOND = -2
+"""The source coordinate of what lies past the source's end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One summand of every element of a target weight.
+
+    Attributes:
+        origin: By element, the number of the source weight or expression; `NONE` where it has no such summand.
+        index: By element, the flat index into it.
+        scale: By element, the factor.
+    """
+
+    origin: Ints
+    index: Ints
+    scale: Floats
+
+
+def extended(
+    column: Column, missing: Flags, shape: tuple[int, ...], shapes: dict[int, tuple[int, ...]]
+) -> tuple[Column, Flags]:
+    """Fill in missing elements along the axes.
+
+    Args:
+        column: What is known.
+        missing: By element, whether it is unknown.
+        shape: The target weight's shape.
+        shapes: The shapes of the origins.
+
+    Returns:
+        The column with more elements, and which are still missing. Where a weight goes on past the end of its only
+        source (a padded vocabulary), what lies beyond has no origin: it is padding.
+
+    Example:
+        >>> known = Column(np.array([0, 0, -1, -1]), np.array([0, 1, 0, 0]), np.ones(4))
+        >>> filled, left = extended(known, np.array([False, False, True, True]), (2, 2), {0: (2, 2)})
+        >>> filled.index.tolist(), left.any()
+        ([0, 1, 2, 3], np.False_)
+    """
+    origins = np.unique(column.origin[~missing & (column.origin >= 0)])
+    for origin in origins:
+        if not missing.any():
+            break
+        living = ~missing & (column.origin == origin)
+        maps = _axis_maps(column.index, living, shape, shapes[int(origin)], alone=len(origins) == 1)
+        if maps is None:
+            continue
+        dead = np.flatnonzero(missing)
+        index, found, beyond = _through(maps, dead, shape, shapes[int(origin)])
+        missing = _set(missing, dead[beyond], False)
+        dead, index = dead[found], index[found]
+        scale = column.scale[living]
+        column = replace(
+            column,
+            origin=_set(column.origin, dead, origin),
+            index=_set(column.index, dead, index),
+            scale=_set(column.scale, dead, scale[0]),
+        )
+        missing = _set(missing, dead, False)
+    return column, missing
+
+
+def _set(values: np.ndarray, places: Ints, new: object) -> np.ndarray:  # type: ignore[type-arg]  # any dtype
+    changed = values.copy()
+    changed[places] = new
+    return changed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Maps:
+    """How a target weight lies on a source weight.
+
+    Attributes:
+        pairs: Target axis and source axis that go together.
+        along: For each pair, the source coordinate of every target coordinate; `NONE` or `BEYOND` where there is none.
+        base: The source coordinates along the axes that do not vary.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    along: tuple[Ints, ...]
+    base: Ints
+
+
+def _axis_maps(
+    index: Ints, living: Flags, shape: tuple[int, ...], source: tuple[int, ...], alone: bool
+) -> _Maps | None:
+    elements = np.flatnonzero(living)
+    ours, theirs = _coordinates(elements, shape), _coordinates(index[elements], source)
+    wide = [axis for axis, size in enumerate(shape) if size > 1]
+    varying = [axis for axis in range(len(source)) if (theirs[:, axis] != theirs[0, axis]).any()]
+    for chosen in permutations(wide, len(varying)):
+        along = [_along(ours[:, axis], theirs[:, other], shape[axis]) for axis, other in zip(chosen, varying, strict=True)]
+        if any(column is None for column in along):
+            continue
+        filled = tuple(
+            _filled(column, source[other], alone) for column, other in zip(along, varying, strict=True) if column is not None
+        )
+        pairs = list(zip(chosen, varying, strict=True))
+        still = [axis for axis in wide if axis not in chosen and _one_place(ours, axis, shape, source, varying)]
+        extra = tuple(_filled(_one(ours[0, axis], theirs[0, axis], shape[axis]), source[axis], True) for axis in still)
+        return _Maps((*pairs, *((axis, axis) for axis in still)), (*filled, *extra), theirs[0])
+    return None
+
+
+def _coordinates(elements: Ints, shape: tuple[int, ...]) -> Ints:
+    """One row an element, one column an axis."""
+    return np.stack(np.unravel_index(elements, shape), 1) if shape else np.zeros((len(elements), 0), np.int64)
+
+
+def _one_place(ours: Ints, axis: int, shape: tuple[int, ...], source: tuple[int, ...], varying: list[int]) -> bool:
+    """Whether a single place was seen along an axis that the source has too: nothing says that it repeats itself."""
+    return len(source) == len(shape) and axis not in varying and bool((ours[:, axis] == ours[0, axis]).all())
+
+
+def _one(ours: int, theirs: int, size: int) -> Ints:
+    column = np.full(size, NONE, np.int64)
+    column[ours] = theirs
+    return column
+
+
+def _along(ours: Ints, theirs: Ints, size: int) -> Ints | None:
+    """By target coordinate, the source coordinate; None where it is no function of that axis alone."""
+    column = np.full(size, NONE, np.int64)
+    column[ours] = theirs
+    return column if (column[ours] == theirs).all() else None
+
+
+def _filled(column: Ints, size: int, alone: bool) -> Ints:
+    """Coordinates that were not seen, where the seen ones keep one distance, or where as many are left over."""
+    seen = np.flatnonzero(column >= 0)
+    unseen = np.flatnonzero(column < 0)
+    if not len(unseen) or not alone:
+        return column
+    distance = np.unique(column[seen] - seen)
+    if len(distance) == 1:
+        moved = unseen + distance[0]
+        inside = (moved >= 0) & (moved < size)
+        filled: Ints = _set(column, unseen, np.where(inside, moved, BEYOND))
+        return filled
+    spare = np.setdiff1d(np.arange(size), column[seen])
+    return _set(column, unseen, spare) if len(spare) == len(unseen) else column
+
+
+def _through(
+    maps: _Maps, elements: Ints, shape: tuple[int, ...], source: tuple[int, ...]
+) -> tuple[Ints, Flags, Flags]:
+    """The source index of target elements, for which of them there is one, and which lie past the source's end."""
+    ours = _coordinates(elements, shape)
+    coordinates = np.repeat(maps.base[:, None], len(elements), axis=1)
+    found, beyond = np.ones(len(elements), bool), np.zeros(len(elements), bool)
+    for (axis, other), along in zip(maps.pairs, maps.along, strict=True):
+        value = along[ours[:, axis]]
+        found &= value >= 0
+        beyond |= value == BEYOND
+        coordinates[other] = np.maximum(value, 0)
+    flat = np.ravel_multi_index(tuple(coordinates), source) if source else np.zeros(len(elements), np.int64)
+    return np.asarray(flat, np.int64), found & ~beyond, beyond
