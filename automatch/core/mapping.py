@@ -52,7 +52,8 @@ class Evidence:
     """Why an entry is what it is.
 
     Attributes:
-        method: The stage that decided: `"structure"` (graphs), `"names"` (keys and shapes alone).
+        method: The stage that decided: `"colours"` (both models were run), `"structure"` (graphs), `"names"` (keys and
+            shapes alone).
         reasons: Sentences for a person, most telling first; for an unmapped entry, why.
         cost: What the chosen correspondence cost in the assignment, 0 best; None where nothing was assigned.
         margin: How much more the runner-up would have cost; None where there was no other. Small means a guess; large
@@ -63,7 +64,7 @@ class Evidence:
         shown: What runs of both models showed; None where they were not run, or their outputs differed.
     """
 
-    method: Literal["structure", "names"]
+    method: Literal["colours", "structure", "names"]
     reasons: tuple[str, ...] = ()
     cost: float | None = None
     margin: float | None = None
@@ -182,6 +183,7 @@ class ProofRecord:
         lengths: Whether inputs of another length were run as well.
         outputs: The outputs that were compared.
         notes: What the claim is limited by: inputs and constants that kept their values.
+        divergence: Where the outputs differ: sentences on where the models first part, and the suspected weights.
     """
 
     outcome: Literal["agree", "differ", "nothing"]
@@ -193,6 +195,7 @@ class ProofRecord:
     lengths: str = ""
     outputs: tuple[ComparedOutput, ...] = ()
     notes: tuple[str, ...] = ()
+    divergence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

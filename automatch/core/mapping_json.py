@@ -51,7 +51,7 @@ LINE = 120
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 RUNGS: tuple[Rung, ...] = get_args(Rung)
-METHODS = ("structure", "names")
+METHODS = ("colours", "structure", "names")
 OUTCOMES = ("agree", "differ", "nothing")
 KINDS = ("parameter", "buffer", "tensor")
 
@@ -192,6 +192,7 @@ def _proof_to_json(proof: ProofRecord) -> Json:
             lengths=proof.lengths or None,
             outputs=[_output_to_json(output) for output in proof.outputs],
             notes=list(proof.notes),
+            divergence=list(proof.divergence),
         ),
     }
 
@@ -272,7 +273,7 @@ def _evidence(value: object, where: str) -> Evidence:
     layer = members.take_or("source_layer", natural, None)
     shown = members.take_or("shown", _shown, None)
     members.close()
-    return Evidence(cast('Literal["structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown)
+    return Evidence(cast('Literal["colours", "structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown)
 
 
 def _shown(value: object, where: str) -> Shown:
@@ -293,9 +294,10 @@ def _proof(value: object, where: str) -> ProofRecord:
     lengths = members.take_or("lengths", string, "")
     outputs = members.take_or("outputs", items(_output), ())
     notes = members.take_or("notes", items(string), ())
+    divergence = members.take_or("divergence", items(string), ())
     members.close()
     told = cast('Literal["agree", "differ", "nothing"]', outcome)
-    return ProofRecord(told, reason, draws, tolerance, ours, theirs, lengths, outputs, notes)
+    return ProofRecord(told, reason, draws, tolerance, ours, theirs, lengths, outputs, notes, divergence)
 
 
 def _output(value: object, where: str) -> ComparedOutput:

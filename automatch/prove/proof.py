@@ -1,8 +1,6 @@
 """The proof of a mapping, and the mapping with what was proved written into it.
 
-Where outputs differ, the place at which the two models first part (`automatch.prove.divergence`) would be asked for
-here: `automatch.prove.conversion.arrange` gives the setting, and `automatch.prove.trial.loaded(setting, Draw(number))`
-both stand-ins with the weights and inputs of any draw.
+Where outputs differ, the place where the two models first part is looked for as well (`automatch.prove.parting`).
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from torch import nn
 from automatch.apply.fill import fill
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
 from automatch.prove.conversion import DRAWS, Proof, prove_conversion
+from automatch.prove.parting import parting
 
 
 def prove(
@@ -28,7 +27,7 @@ def prove(
     seed: int = 0,
     outputs: Sequence[tuple[int, int]] | None = None,
 ) -> Proof:
-    """Run both models on fresh weights under a mapping, and say what that showed.
+    """Run both models on fresh weights under a mapping, and say what that showed; where they differ, where first.
 
     Args:
         record: The mapping; it is frozen.
@@ -53,17 +52,15 @@ def prove(
         for key in (weight.name, *weight.aliases)
         if not reads.isdisjoint((weight.name, *weight.aliases))
     }
-    return prove_conversion(
-        lambda state: fill(record, state),
-        source,
-        target,
-        source_inputs,
-        target_inputs,
-        reads=reads,
-        draws=draws,
-        seed=seed,
-        outputs=outputs,
+    both = source, target, source_inputs, target_inputs
+    proof = prove_conversion(
+        lambda state: fill(record, state), *both, reads=reads, draws=draws, seed=seed, outputs=outputs
     )
+    if proof.record.outcome != "differ":
+        return proof
+    made_of = {entry.target: entry.sources for entry in record.entries}
+    found = parting(proof.record, lambda state: fill(record, state), *both, sources=made_of, reads=reads, seed=seed)
+    return replace(proof, record=replace(proof.record, divergence=found.sentences))
 
 
 def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:

@@ -20,7 +20,7 @@ _HEADS = {"agree": "outputs agree", "differ": "OUTPUTS DIFFER", "nothing": "noth
 def proof_lines(proof: ProofRecord) -> Iterator[tuple[str, str | Text]]:
     """The outcome, and what the claim is limited by."""
     yield _HEADS[proof.outcome], Text(proof.reason, style="" if proof.outcome == "agree" else "red")
-    for line in (proof.lengths, *proof.notes):
+    for line in (*proof.divergence, proof.lengths, *proof.notes):
         if line:
             yield "", line
 

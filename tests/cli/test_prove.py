@@ -115,6 +115,8 @@ def test_a_wrong_one_is_not_and_says_how_far_off(code: str, tmp_path: Path, caps
     assert prove(code, wanted(tmp_path, qk__weight=["k.weight", "q.weight"]), "-o", str(output)) == 1
     said = capsys.readouterr().out
     assert "OUTPUTS DIFFER" in said
+    assert "the models first part at linear in out" in said
+    assert "most likely first: out.weight (from end.weight); qk.weight (from k.weight" in " ".join(said.split())
     assert "0 proved" in said
     assert load(output).summary().proved == 0
 

@@ -71,7 +71,7 @@ WORDS = st.lists(st.text(max_size=12), max_size=2).map(tuple)
 NUMBERS = st.none() | st.floats(allow_nan=False)
 EVIDENCE = st.builds(
     Evidence,
-    st.sampled_from(["structure", "names"]),
+    st.sampled_from(["colours", "structure", "names"]),
     WORDS,
     NUMBERS,
     NUMBERS,

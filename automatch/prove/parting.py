@@ -1,0 +1,99 @@
+"""The divergence of a conversion whose outputs differ: both models loaded with one draw, recorded, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from automatch.core.mapping import ProofRecord
+from automatch.errors import AutomatchError
+from automatch.prove.conversion import EXACT, arrange
+from automatch.prove.divergence import Divergence, first_divergence
+from automatch.prove.trial import Convert, Draw, Setting, loaded
+from automatch.prove.values import CLOSE, COARSE
+from automatch.prove.weights import Manner
+from automatch.trace.inputs import Inputs
+from automatch.trace.lines import blame
+from automatch.trace.program import record as recorded
+
+DRAWS = (Draw(1), Draw(1, Manner(temper=0.4)), Draw(0))
+"""Draws that are tried until one shows where the models part; the first takes the example inputs as they are, last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What was found out about outputs that differ.
+
+    Attributes:
+        divergence: Where the models part; None where it was not found.
+        reason: Why it was not; empty where it was.
+    """
+
+    divergence: Divergence | None
+    reason: str = ""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person is told."""
+        if self.divergence is not None:
+            return self.divergence.sentences
+        return (f"where the models first part was not found: {self.reason}",)
+
+
+def parting(
+    proof: ProofRecord,
+    convert: Convert,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    *,
+    sources: Mapping[str, tuple[str, ...]] | None = None,
+    reads: Collection[str] | None = None,
+    seed: int = 0,
+) -> Parting:
+    """Find where two models part whose outputs were seen to differ; never raises.
+
+    Args:
+        proof: What the run of both showed.
+        convert: The conversion, as for `prove_conversion`; so are the models, their inputs, `reads` and `seed`.
+        source: The source model.
+        target: The target model.
+        source_inputs: Example inputs of the source.
+        target_inputs: Example inputs of the target.
+        sources: By target key, the source keys that it is made of, to be named beside it.
+        reads: Source keys that the conversion reads.
+        seed: Where all randomness starts.
+    """
+    reason = "all that the outputs are made of occurs on both sides; only its order differs"
+    try:
+        setting, _ = arrange(convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed)
+        for draw in DRAWS:
+            found = _of_draw(setting, draw, proof, sources)
+            if found is not None:
+                return Parting(found)
+    except AutomatchError as error:
+        reason = " ".join(str(error).split())
+    except Exception as error:  # a diagnosis must not hide what it diagnoses
+        reason = blame(error)
+    return Parting(None, reason)
+
+
+def _of_draw(
+    setting: Setting, draw: Draw, proof: ProofRecord, sources: Mapping[str, tuple[str, ...]] | None
+) -> Divergence | None:
+    with loaded(setting, draw) as ready:
+        ours, theirs = (
+            recorded(model, Inputs(*call)) for model, call in ((ready.source, ready.ours), (ready.target, ready.theirs))
+        )
+    differing = [output for output in proof.outputs if not output.gap <= proof.tolerance]
+    return first_divergence(
+        ours,
+        theirs,
+        outputs=[(output.source, output.target) for output in differing],
+        output_gap=max((output.gap for output in differing), default=1.0),
+        sources=sources,
+        close=CLOSE if proof.tolerance <= EXACT else COARSE,
+    )

@@ -1,0 +1,154 @@
+"""Values recognised by their content: which numbers of one side's steps the other side computes, whatever their layout.
+
+Weights are random and in float64, so two numbers that agree to eight digits are the same number: a value is known by
+the set of its entries, and no name, shape or order is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from automatch.prove.steps import Step
+
+CLOSE = 1e-8
+"""Two numbers closer than this, in units of their tensor's size, are the same; float64 keeps spellings within 1e-11."""
+
+COARSE = 2e-6
+"""The same where a model has numbers in float32."""
+
+NEARLY = 0.9995
+"""The share of a value's entries that must be known; one in thousands may be lost to rounding."""
+
+FEW = 16
+"""A value with fewer entries than this that tell anything is not recognised by its form alone."""
+
+EVEN = 0.95
+"""Nor is one whose entries are almost all of one size: its form is that of any other such."""
+
+CROWDED = 1.0
+"""Numbers times closeness, above which so many are known that a wrong one has a neighbour by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one side computes.
+
+    Attributes:
+        values: All its numbers, sorted.
+        forms: Of each of its values, what stays when it is multiplied by a number.
+        close: How close two numbers must be to be the same.
+    """
+
+    values: Tensor
+    forms: frozenset[tuple[int, ...]]
+    close: float
+
+    def share(self, value: Tensor) -> float:
+        """The share of a value's telling entries that are known; 1 where none of them tells anything."""
+        entries = telling(value)
+        if not entries.numel() or not self.values.numel():
+            return float(not entries.numel())
+        return float(self._among(entries).double().mean())
+
+    def has(self, value: Tensor) -> bool:
+        """Whether a value is known, or a multiple of it is."""
+        crowded = self.close * self.values.numel() > CROWDED
+        form = _form(telling(value), self.close)
+        return (not crowded and self.share(value) >= NEARLY) or any(near in self.forms for near in _around(form))
+
+    def _among(self, entries: Tensor) -> Tensor:
+        after = torch.searchsorted(self.values, entries).clamp(max=len(self.values) - 1)
+        nearest = torch.minimum(
+            (self.values[after] - entries).abs(), (self.values[(after - 1).clamp(min=0)] - entries).abs()
+        )
+        return nearest <= self.close * (entries.abs() + entries.abs().median())
+
+
+def known(steps: Iterable[Step], close: float) -> Known:
+    """What a side's steps compute, all together."""
+    parts = [entries for step in steps if (entries := telling(step.value)).numel()]
+    values = torch.cat(parts).sort().values if parts else torch.zeros(0, dtype=torch.float64)
+    forms = frozenset(form for part in parts if (form := _form(part, close)))
+    return Known(values, forms, close)
+
+
+def telling(value: Tensor) -> Tensor:
+    """The entries of a value that say something: neither infinite, nor zero or one, nor next to nothing.
+
+    Example:
+        >>> telling(torch.tensor([0.0, 1.0, -1.0, 0.3, torch.inf, 0.7])).tolist()
+        [0.30000001192092896, 0.699999988079071]
+    """
+    entries = value[value.isfinite() & (value != 0) & (value.abs() != 1)]
+    if not entries.numel():
+        return entries
+    return entries[entries.abs() > 1e-6 * entries.abs().median()]
+
+
+def apart(one: Tensor, other: Tensor) -> float | None:
+    """The largest difference of two values, both sorted, in units of the first one's size; None where none is had."""
+    first, second = one[one.isfinite()], other[other.isfinite()]
+    if first.numel() != second.numel() or not first.numel():
+        return None
+    size = float((first - first.mean()).abs().max()) or float(first.abs().max()) or 1.0
+    return float((first.sort().values - second.sort().values).abs().max()) / size
+
+
+def same_content(one: Tensor, other: Tensor, close: float) -> bool:
+    """Whether two values hold the same numbers, in whatever order."""
+    if one.numel() != other.numel() or not one.numel():
+        return False
+    sums = [(float(value.nan_to_num(0, 0, 0).square().sum()), float(value.isfinite().sum())) for value in (one, other)]
+    return abs(sums[0][0] - sums[1][0]) <= 10 * close * max(sums[0][0], 1e-300) and sums[0][1] == sums[1][1]
+
+
+def same_order(one: Tensor, other: Tensor, close: float) -> bool:
+    """Whether two values hold the same numbers in the same order."""
+    if one.numel() != other.numel() or not one.numel():
+        return False
+    scale = float(one.abs().nan_to_num(0, 0, 0).median())
+    return bool(torch.isclose(one, other, rtol=close, atol=close * scale).all())
+
+
+def ordered(steps: Iterable[Step], close: float) -> frozenset[tuple[int, int]]:
+    """Marks of values, by which one is known that has the same numbers in the same order."""
+    return frozenset(mark for step in steps if (mark := _mark(step.value, close)) is not None)
+
+
+def has_order(marks: frozenset[tuple[int, int]], value: Tensor, close: float) -> bool:
+    """Whether a value of the same numbers in the same order is among those marked."""
+    mark = _mark(value, close)
+    return mark is not None and any((mark[0], mark[1] + step) in marks for step in (0, -1, 1))
+
+
+def _mark(value: Tensor, close: float) -> tuple[int, int] | None:
+    finite = value.nan_to_num(0, 0, 0)
+    size = float(finite.square().sum().sqrt())
+    if value.numel() < FEW or not 0 < size < float("inf"):
+        return None
+    along = torch.linspace(1.0, 30.0, value.numel(), dtype=torch.float64).sin()
+    return value.numel(), round(float((finite * along).sum()) / size / (10 * close))
+
+
+def _form(entries: Tensor, close: float) -> tuple[int, ...]:
+    """Moments of a value in units of its size, as whole numbers of a width that rounding stays within."""
+    if entries.numel() < FEW:
+        return ()
+    size = entries.abs() / entries.square().mean().sqrt()
+    moments = (float(size.mean()), float(size.square().square().mean().sqrt()))
+    if not all(map(isfinite, moments)) or moments[0] > EVEN:
+        return ()
+    return (entries.numel(), *(round(moment / (10 * close)) for moment in moments))
+
+
+def _around(form: tuple[int, ...]) -> Sequence[tuple[int, ...]]:
+    """A form, and those that rounding could have made of it."""
+    if not form:
+        return ()
+    count, first, second = form
+    return [(count, first + i, second + j) for i in (0, -1, 1) for j in (0, -1, 1)]
