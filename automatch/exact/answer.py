@@ -111,7 +111,7 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     leaf = made.target.form.leaves[number]
     part = slice(int(made.target.starts[number]), int(made.target.starts[number + 1]))
     sources, known = read.sources[part], read.known[part].copy()
-    neutral = made.target.roles[number].fill
+    neutral = made.target.roles[number].of(lambda role: replace(role, flat=False).fill)
     columns: list[Column] = []
     shift = np.zeros(leaf.size)
     problem = ""
@@ -131,7 +131,7 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
                 _place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
     alone = known & (sources < 0).all(1)
     free_zeros = alone & read.free[part]
-    shift[alone] = neutral
+    shift[alone] = neutral[alone]
     shift[free_zeros] = 0.0  # twins that leave the sum to another
     columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
     shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)

@@ -46,7 +46,7 @@ def sums(found: Found, source: Side, target: Side) -> Sums:
     known[single] = True
     rest = np.setdiff1d(settled, single, assume_unique=True)
     if len(rest):
-        weights = _Affinity(source, target, partner)
+        weights = _Affinity(source, target, np.where(np.isin(np.arange(target.size), single), partner, NONE))
         _share(sources, known, free, rest, ours[partner[rest]], theirs[rest], weights)
     _neutral(found, target, theirs, known)
     return Sums(sources, known, free)
@@ -87,7 +87,7 @@ class _Affinity:
     partner: Ints
 
     def table(self, ours: Sequence[int], theirs: Sequence[int]) -> list[list[float]]:
-        """One row a target leaf: two for a shared sibling, one for an equal shape; order breaks ties."""
+        """One row a target leaf: four for other elements in common, two for a shared sibling, one for an equal shape."""
         left, right = siblings(self.source.form), siblings(self.target.form)
         rows = []
         for i, theirs_leaf in enumerate(theirs):
@@ -95,7 +95,8 @@ class _Affinity:
             shape = _bare(self.target.form.leaves[theirs_leaf].shape)
             rows.append(
                 [
-                    2.0 * bool(wanted & left[ours_leaf])
+                    4.0 * (self.main_source(theirs_leaf) == ours_leaf)
+                    + 2.0 * bool(wanted & left[ours_leaf])
                     + (_bare(self.source.form.leaves[ours_leaf].shape) == shape)
                     - 0.01 * abs(i - j)
                     for j, ours_leaf in enumerate(ours)

@@ -43,6 +43,12 @@ class Weighted:
     bias: fx.Node | None
     axes: tuple[tuple[int, int], ...]
 
+    @property
+    def bias_axes(self) -> tuple[tuple[int, int], ...]:
+        """The same for the bias."""
+        last = len(shape_of(self.bias) or ()) - 1
+        return ((self.axes[0][0], last),) if last >= 0 else ()
+
     def bare(self, weight: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The call without its bias, with another weight."""
         if name_of(self.node) == "addmm":

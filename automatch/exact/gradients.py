@@ -7,7 +7,7 @@ is called, however it is stored and however the operators between are spelled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.exact.form import Form
-from automatch.exact.roles import Role, roles
+from automatch.exact.roles import Role, Roles, roles
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,7 +35,7 @@ class Side:
     """
 
     form: Form
-    roles: tuple[Role, ...]
+    roles: tuple[Roles, ...]
     starts: Ints
     leaf: Ints
     floating: NDArray[np.bool_]
@@ -45,14 +45,15 @@ class Side:
         """How many elements there are."""
         return int(self.starts[-1])
 
-    def by_leaf(self, values: Sequence[float]) -> Floats:
-        """One value a leaf, spread over its elements."""
-        return np.asarray(values, np.float64)[self.leaf] if len(values) else np.zeros(0)
+    def by_role(self, feature: Callable[[Role], float]) -> Floats:
+        """A number by element, from its role."""
+        parts = [one.of(feature) for one in self.roles]
+        return np.concatenate(parts) if parts else np.zeros(0)
 
     def draw(self, seed: int) -> Floats:
         """Generic values for every element."""
         chance = np.random.default_rng(seed)
-        parts = [role.draw(leaf.size, chance) for role, leaf in zip(self.roles, self.form.leaves, strict=True)]
+        parts = [one.draw(chance) for one in self.roles]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def tensors(self, values: Floats, track: bool = True) -> list[Tensor]:

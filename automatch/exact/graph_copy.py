@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from automatch.exact.normalise import ancestors, weights_only
-from automatch.trace.program import Program
+from automatch.exact.normalise import ancestors, shape_of, weights_only
+from automatch.exact.ops import MOVES
+from automatch.trace.program import Program, name_of
 
-aten = torch.ops.aten
+BLANK = frozenset("zeros_like new_zeros empty_like new_empty".split())
+"""Operators whose result is zero, or undefined until something is written to it."""
+_SHAPE_ALONE = BLANK | frozenset("new_ones new_full ones_like full_like".split())
+_LIKE_OTHERS = frozenset("type_as expand_as view_as reshape_as".split())
 
 
 @dataclass(slots=True, eq=False)
@@ -128,3 +133,30 @@ def along(mask: Tensor, axes: tuple[tuple[int, int], ...], shape: tuple[int, ...
     reduced = mask.permute(*kept, *rest).flatten(len(kept)).any(-1) if rest else mask.permute(*kept)
     own = {place for place, _ in ordered}
     return reduced.reshape([size if place in own else 1 for place, size in enumerate(shape)])
+
+
+def shape_operands(node: fx.Node) -> list[Any]:
+    """The operands of which an operator reads only the shape or the type."""
+    name = name_of(node)
+    if name == "copied" or name in _SHAPE_ALONE:
+        return [node.args[0]]
+    return [arg for arg in node.args[1:] if arg is not node.args[0]] if name in _LIKE_OTHERS else []
+
+
+def origin_axis(node: fx.Node, reader: fx.Node, onward: Mapping[fx.Node, fx.Node], axis: int) -> int | None:
+    """The axis of a node, from its end, that an axis of what another reads comes from, by elementwise operators."""
+    shape = shape_of(node) or ()
+    numbers = torch.arange(prod(shape)).reshape(shape)
+    while onward[node] is not reader:
+        node = onward[node]
+        if name_of(node) not in MOVES:
+            numbers = numbers.broadcast_to(shape_of(node) or ())
+            continue
+        if len(node.all_input_nodes) > 1:
+            return None
+        numbers = node.target(numbers, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+        if not isinstance(numbers, Tensor):
+            return None
+    row = numbers.movedim(axis, -1).flatten(0, -2)[0, :2].long()
+    apart = [place for place, index in enumerate(torch.unravel_index(row, shape)) if len(set(index.tolist())) > 1]
+    return apart[0] - len(shape) if len(apart) == 1 else None

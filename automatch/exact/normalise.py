@@ -3,9 +3,11 @@
 1. Batch norm of an evaluated model becomes the arithmetic that it is, so that its statistics are ordinary operands
    (torch has no gradient for them).
 2. A lookup forgets its padding row, which torch gives no gradient.
-3. In a chain of additions, terms that are made of weights alone are added first: `(word + type[0]) + position` reads
+3. A contraction's bias is added by an operator of its own.
+4. A product with a one-hot matrix becomes the lookup that it is.
+5. In a chain of additions, terms that are made of weights alone are added first: `(word + type[0]) + position` reads
    `word + (type[0] + position)`, so that their sum can be one leaf.
-4. A sum with a concatenation, `cat(a, b) + p`, becomes the concatenation of sums, `cat(a + p0, b + p1)`, where a part
+6. A sum with a concatenation, `cat(a, b) + p`, becomes the concatenation of sums, `cat(a + p0, b + p1)`, where a part
    and `p` are both made of weights alone (a class token under position embeddings).
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from automatch.exact.ops import CONTRACTIONS
+from automatch.exact.ops import CONTRACTIONS, RANDOM
 from automatch.trace.program import Program, name_of
 
 aten = torch.ops.aten
@@ -25,7 +27,7 @@ aten = torch.ops.aten
 
 def normalised(program: Program) -> Program:
     """The same program in one spelling; the given one is not changed."""
-    return _gathered_sums(_plain_operators(program))
+    return _gathered_sums(_lookups(_plain_operators(program)))
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:
@@ -79,6 +81,8 @@ def _plain_operators(program: Program) -> Program:
             copy.env[node] = (_batch_norm(copy, node),)
         elif name == "getitem" and isinstance(copy.env[node.args[0]], tuple):
             copy.env[node] = copy.env[node.args[0]][node.args[1]]
+        elif name in ("linear", "addmm") or name.startswith("conv"):
+            copy.env[node] = _without_bias(copy, node)
         elif name == "embedding":
             args = tuple(copy.env[arg] for arg in node.args[:2])
             copy.env[node] = copy.call(aten.embedding.default, args, shape_of(node))
@@ -114,6 +118,25 @@ def _batch_norm(copy: _Copy, node: fx.Node) -> fx.Node:
     return y if bias is None else copy.call(aten.add.Tensor, (y, column(bias)), shape)
 
 
+def _without_bias(copy: _Copy, node: fx.Node) -> fx.Node:
+    name, args = name_of(node), _mapped(copy, node.args)
+    shape = shape_of(node) or ()
+    if name == "addmm":
+        if node.kwargs:
+            return copy.same(node)
+        product = copy.call(aten.mm.default, args[1:], shape)
+        return copy.call(aten.add.Tensor, (product, args[0]), shape)
+    bias = args[2] if len(args) > 2 else None
+    if bias is None:
+        return copy.same(node)
+    target: Any = node.target
+    bare = copy.call(target, (*args[:2], *([None, *args[3:]] if len(args) > 3 else [])), shape, **_mapped(copy, node.kwargs))
+    if name != "linear":
+        axes = (1, shape[1], *[1] * (len(shape) - 2))
+        bias = copy.call(aten.reshape.default, (bias, axes), axes)
+    return copy.call(aten.add.Tensor, (bare, bias), shape)
+
+
 def _rebased(program: Program, copy: _Copy) -> Program:
     env = copy.env
     return replace(
@@ -124,6 +147,48 @@ def _rebased(program: Program, copy: _Copy) -> Program:
         inputs=frozenset(env[node] for node in program.inputs),
         outputs=tuple(env[node] for node in program.outputs),
     )
+
+
+def _lookups(program: Program) -> Program:
+    free = _without_weights(program)
+    for node in list(program.graph.nodes):
+        if name_of(node) not in ("matmul", "mm") or node.args[0] not in free or node.args[1] in free:
+            continue
+        rows: Any = free[node.args[0]]
+        table: Any = node.args[1]
+        if len(shape_of(table) or ()) == 2 and _is_one_hot(rows):
+            with program.graph.inserting_before(node):
+                ids = program.graph.call_function(aten.argmax.default, (node.args[0], -1))
+                looked_up = program.graph.call_function(aten.embedding.default, (table, ids))
+            ids.meta["val"] = rows.argmax(-1).to("meta")
+            looked_up.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(looked_up)
+            outputs = tuple(looked_up if output is node else output for output in program.outputs)
+            program = replace(program, outputs=outputs)
+    return program
+
+
+def _is_one_hot(value: Any) -> bool:
+    if not isinstance(value, Tensor) or value.dim() < 1 or value.shape[-1] < 2:
+        return False
+    return bool(((value == 0) | (value == 1)).all()) and bool((value.sum(-1) == 1).all())
+
+
+def _without_weights(program: Program) -> dict[Any, Any]:
+    """The values that feed a product from the left and depend on no weight."""
+    wanted = [node.args[0] for node in program.graph.nodes if name_of(node) in ("matmul", "mm")]
+    values: dict[Any, Any] = {}
+    needed = ancestors(item for item in wanted if isinstance(item, fx.Node))
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node in program.fixed:
+                values[node] = program.fixed[node]
+            elif node in needed and node.op == "call_function" and all(item in values for item in node.all_input_nodes):
+                if name_of(node) in RANDOM:
+                    continue
+                args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return values
 
 
 def _gathered_sums(program: Program) -> Program:

@@ -61,7 +61,7 @@ def _floating(program: Program) -> list[fx.Node]:
 
 def _at_start(one: Form) -> tuple[Tensor, ...]:
     numbered: Side = side(one)
-    return numbered.outputs(numbered.by_leaf([role.fill for role in numbered.roles]))
+    return numbered.outputs(numbered.by_role(lambda role: role.fill))
 
 
 def _matched(ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: object) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, TypeAlias
@@ -19,6 +20,7 @@ from torch import fx
 from automatch.exact.form import Form, Leaf
 from automatch.exact.normalise import shape_of
 from automatch.exact.ops import CONTRACTIONS
+from automatch.exact.reading import as_read
 from automatch.trace.program import name_of
 
 Kind: TypeAlias = Literal["factor", "scale", "bias", "positive", "other"]
@@ -27,6 +29,9 @@ _NEUTRAL: dict[Kind, float] = {"factor": 0.1, "scale": 1.0, "bias": 0.0, "positi
 _FLAT = 0.1
 _POSITIVE = frozenset("rsqrt sqrt log reciprocal".split())
 _NORMS = frozenset("layer_norm rms_norm group_norm native_layer_norm native_group_norm".split())
+
+
+_RANKS: tuple[Kind, ...] = ("factor", "positive", "scale", "bias", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,8 @@ class Role:
             return _FLAT
         return 1 / self.fan_in if self.kind == "factor" else _NEUTRAL[self.kind]
 
-    def draw(self, size: int, chance: np.random.Generator) -> NDArray[np.float64]:
-        """Generic values on the scale that keeps activations in bounds."""
-        noise = chance.standard_normal(size)
+    def on_scale(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard noise on the scale that keeps activations in bounds."""
         match self.kind:
             case "factor":
                 return noise / self.fan_in**0.5
@@ -66,43 +70,79 @@ class Role:
                 return 0.5 * noise
 
 
-def roles(form: Form) -> tuple[Role, ...]:
-    """The role of every leaf."""
-    found = (_role(form, leaf, readers) for leaf, readers in zip(form.leaves, form.readers, strict=True))
-    return tuple(replace(role, flat=form.recipe.flat) for role in found)
+@dataclass(frozen=True, slots=True, eq=False)
+class Roles:
+    """The roles of one leaf's elements.
+
+    Attributes:
+        kinds: The roles that occur.
+        part: By element, the place of its role in `kinds`.
+    """
+
+    kinds: tuple[Role, ...]
+    part: NDArray[np.int64]
+
+    def of(self, feature: Callable[[Role], float]) -> NDArray[np.float64]:
+        """A number by element."""
+        return np.array([feature(role) for role in self.kinds], np.float64)[self.part]
+
+    def draw(self, chance: np.random.Generator) -> NDArray[np.float64]:
+        """Generic values."""
+        noise = chance.standard_normal(len(self.part))
+        values = np.zeros(len(noise))
+        for number, role in enumerate(self.kinds):
+            chosen = self.part == number
+            values[chosen] = role.on_scale(noise[chosen])
+        return values
 
 
-def _role(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -> Role:
-    found = [_use(form, leaf, reader, place) for reader, place in readers]
-    for kind in ("factor", "positive", "scale", "bias"):
-        chosen = [role for role in found if role.kind == kind]
-        if chosen:
-            return chosen[0]
-    return Role("other")
+def roles(form: Form) -> tuple[Roles, ...]:
+    """The roles of every leaf's elements."""
+    return tuple(
+        _of_leaf(form, leaf, readers) for leaf, readers in zip(form.leaves, form.readers, strict=True)
+    )
 
 
-def _use(form: Form, leaf: Leaf, reader: fx.Node, place: int) -> Role:
+def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -> Roles:
+    """Which part of a fused or stacked weight plays which role is told by what reads that part."""
+    part = np.zeros(leaf.size, np.int64)
+    found: list[Role] = [Role("other", flat=form.recipe.flat)]
+    rank = np.full(leaf.size, len(_RANKS))
+    for reader, place in readers:
+        if place >= len(reader.all_input_nodes):
+            continue
+        operand = reader.all_input_nodes[place]
+        role = replace(_use(form, operand, reader, place), flat=form.recipe.flat)
+        index = as_read(form, leaf, operand)
+        elements = np.arange(leaf.size) if index is None else np.unique(index)
+        elements = elements[rank[elements] > _RANKS.index(role.kind)]
+        if role not in found:
+            found.append(role)
+        part[elements] = found.index(role)
+        rank[elements] = _RANKS.index(role.kind)
+    return Roles(tuple(found), part)
+
+
+def _use(form: Form, operand: fx.Node, reader: fx.Node, place: int) -> Role:
     name = name_of(reader)
     if name in CONTRACTIONS:
-        return _in_contraction(form, reader, place)
+        return _in_contraction(reader, place)
     if name in _POSITIVE or (name == "pow" and place == 0 and not float(_number(reader.args[1])).is_integer()):
         return Role("positive")
     if name in _NORMS and place:
         return Role("scale" if place == 1 else "bias")
-    flat = sum(size > 1 for size in leaf.shape) <= 1
+    flat = sum(size > 1 for size in shape_of(operand) or ()) <= 1
+    if flat and name in ("add", "sub", "addcmul"):
+        return Role("bias")
     others = [item for item in reader.all_input_nodes if item not in form.static and item not in form.held]
-    if not flat or not others:
-        return Role("other")
-    if name == "mul":
-        return Role("scale")
-    return Role("bias" if name in ("add", "sub", "addcmul") else "other")
+    return Role("scale" if flat and others and name == "mul" else "other")
 
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 1.0
 
 
-def _in_contraction(form: Form, reader: fx.Node, place: int) -> Role:
+def _in_contraction(reader: fx.Node, place: int) -> Role:
     name, operands = name_of(reader), reader.all_input_nodes
     shapes = [shape_of(item) or () for item in operands]
     if name in ("addmm", "baddbmm"):

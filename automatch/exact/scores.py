@@ -12,7 +12,7 @@ An attention whose queries no weights scale (a norm without weights, cosine atte
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from automatch.exact.fold import Weighted, weighted
+from automatch.exact.fold import weighted
 from automatch.exact.form import scalar, static_values, weights_value
-from automatch.exact.graph_copy import Draft, along, draft, drawn, touched
+from automatch.exact.graph_copy import BLANK, Draft, along, draft, drawn, origin_axis, shape_operands, touched
 from automatch.exact.normalise import ancestors, shape_of
 from automatch.exact.ops import MOVES
 from automatch.trace.program import Program, name_of
@@ -33,9 +33,6 @@ _PRODUCTS = frozenset("matmul bmm baddbmm einsum".split())
 _AFTER_SCORES = frozenset("add sub mul div masked_fill where tanh maximum clamp clamp_min".split())
 _LINEAR = MOVES | frozenset("neg view_as_complex view_as_real real imag conj".split())
 _JOINS = frozenset("cat stack add sub complex slice_scatter select_scatter".split())
-_BLANK = frozenset("zeros_like new_zeros empty_like new_empty".split())
-_SHAPE_ALONE = _BLANK | frozenset("new_ones new_full ones_like full_like".split())
-_LIKE_OTHERS = frozenset("type_as expand_as view_as reshape_as".split())
 _PERIODIC = frozenset("sin cos polar".split())
 
 
@@ -93,8 +90,8 @@ def scores_scaled(program: Program) -> Program:
     work.static = static_values(work.copy.program, set(work.copy.graph.nodes))
     for group in _groups(list(work.attentions())):
         if not work.rescale(group) and len(group) > 1:
-            for attention in group:
-                work.rescale([attention])
+            for one in group:
+                work.rescale([replace(one, queries=work.path(one.query), keys=work.path(one.key))])
     return work.copy.finished()
 
 
@@ -116,20 +113,24 @@ class _Work:
 
     def attentions(self) -> Iterator[_Attention]:
         """Every attention, in execution order."""
-        for node in list(self.copy.graph.nodes):
+        seen: set[fx.Node] = set()
+        for node in self.copy.graph.nodes:
             if name_of(node) == "scaled_dot_product_attention":
                 query, key = node.args[:2]
                 scale = node.kwargs.get("scale")
-                own = (shape_of(query) or (1,))[-1] ** -0.5 if scale is None else float(scale)
-                yield self.attention(node, query, key, own, {})
+                own: Any = (shape_of(query) or (1,))[-1] ** -0.5 if scale is None else scale
+                yield from self.attention(node, query, key, own, {})
             elif name_of(node) in _SOFTMAXES:
-                yield from self.spelled_out(node)
+                yield from self.spelled_out(node, seen)
 
-    def attention(self, node: fx.Node, query: Any, key: Any, own: float, after: dict[fx.Node, float]) -> _Attention:
-        return _Attention(node, query, key, own, after, self.path(query), self.path(key))
+    def attention(
+        self, node: fx.Node, query: Any, key: Any, own: Any, after: dict[fx.Node, float]
+    ) -> Iterator[_Attention]:
+        if isinstance(own, (int, float)):
+            yield _Attention(node, query, key, float(own), after, self.path(query), self.path(key))
 
-    def spelled_out(self, softmax: fx.Node) -> Iterator[_Attention]:
-        """The products of data under a softmax."""
+    def spelled_out(self, softmax: fx.Node, seen: set[fx.Node]) -> Iterator[_Attention]:
+        """The products of data under a softmax, those left out that were seen under another."""
         onward: dict[fx.Node, fx.Node] = {}
         waiting = [softmax]
         while waiting:
@@ -141,29 +142,22 @@ class _Work:
                 onward[item] = node
                 if name in MOVES or name in _AFTER_SCORES:
                     waiting.append(item)
-                elif name in _PRODUCTS:
+                elif name in _PRODUCTS and item not in seen:
+                    seen.add(item)
                     yield from self.product(item, softmax, onward)
 
     def product(self, node: fx.Node, softmax: fx.Node, onward: dict[fx.Node, fx.Node]) -> Iterator[_Attention]:
         """The attention that a product is part of, if one of its operands is query and the other key."""
-        name = name_of(node)
-        operands: Any = node.args[1] if name == "einsum" else node.args[-2:]
-        parted = _parted_axis(node, softmax, onward)
-        if parted is None or len(operands) != 2 or operands[0] is operands[1]:
-            return
-        if name == "einsum":
-            left, result = str(node.args[0]).replace(" ", "").split("->")
-            letter = result[parted - len(shape_of(node) or ())]
-            of_key = [letter in term for term in left.split(",")]
-        else:
-            of_key = [parted == len(shape_of(node) or ()) - 2, parted == len(shape_of(node) or ()) - 1]
-        if of_key.count(True) != 1:
+        operands: Any = node.args[1] if name_of(node) == "einsum" else node.args[-2:]
+        axis: Any = softmax.args[1] if len(softmax.args) > 1 else softmax.kwargs.get("dim")
+        parted = origin_axis(node, softmax, onward, axis)
+        of_key = [] if parted is None else _have_axis(node, parted)
+        if len(operands) != 2 or operands[0] is operands[1] or of_key.count(True) != 1:
             return
         key, query = operands[of_key.index(True)], operands[of_key.index(False)]
-        if self.copy.only.get(key) is not None:
-            return
-        own = float(node.kwargs.get("alpha", 1.0))  # type: ignore[arg-type]
-        yield self.attention(node, query, key, own, self.scalings_after(node))
+        if self.copy.only.get(key) is None:
+            own = node.kwargs.get("alpha", 1.0)
+            yield from self.attention(node, query, key, own, self.scalings_after(node))
 
     def scalings_after(self, node: fx.Node) -> dict[fx.Node, float]:
         """The operators after a product that do nothing but scale it."""
@@ -221,7 +215,7 @@ class _Work:
             moving = [item for item in node.all_input_nodes if not self.is_zero(item)]
             numbers = name in ("add", "sub") and any(isinstance(arg, (int, float)) for arg in node.args)
             return None if numbers or any(item in self.static for item in moving) else moving
-        shapes = _shape_operands(node)
+        shapes = shape_operands(node)
         moving = [item for item in node.all_input_nodes if not self.is_given(item) and item not in shapes]
         one = len(moving) == 1
         if name == "copied":
@@ -244,7 +238,7 @@ class _Work:
     def is_zero(self, node: fx.Node) -> bool:
         """Whether a value is zero, or undefined until something is written to it."""
         value = self.static.get(node)
-        return name_of(node) in _BLANK or (isinstance(value, Tensor) and not value.any())
+        return name_of(node) in BLANK or (isinstance(value, Tensor) and not value.any())
 
     def edges(self, end: fx.Node, users: frozenset[fx.Node]) -> list[_Edge]:
         """Where weights enter an end of a path; none where they do not, so that it cannot be scaled."""
@@ -256,7 +250,7 @@ class _Work:
             return [_Edge(user, end, end, own) for user in inside] or [_Edge(end, end, end, own)]
         found = weighted(end, only)
         if found is not None:
-            bias = [] if found.bias is None else [_Edge(end, found.bias, end, _of_bias(found))]
+            bias = [] if found.bias is None else [_Edge(end, found.bias, end, found.bias_axes)]
             return [_Edge(end, found.weight, end, found.axes), *bias]
         stored = [item for item in end.all_input_nodes if only.get(item) is True]
         norm = name in ("layer_norm", "rms_norm") and end.args[2:3] != (None,)
@@ -281,7 +275,8 @@ class _Work:
         edges = [edge for end in ends for edge in self.edges(end, users)]
         masks = self.reached(group, nodes, ends)
         factors = [_factors(edge, *masks[edge.output], totals[0]) for edge in edges]
-        if any(factor is None for factor in factors):
+        once = all(_is_read_at(edge.user, edge.operand, {(edge.user, edge.operand)}) for edge in edges)
+        if not once or any(factor is None for factor in factors):
             return False
         self.rewrite(group, removed, [(edge, factor) for edge, factor in zip(edges, factors, strict=True)])
         return True
@@ -339,7 +334,10 @@ class _Work:
         for edge, factor in edges:
             if isinstance(factor, float) and factor == 1:
                 continue
-            by = self.copy.constant(factor) if isinstance(factor, Tensor) else factor
+            by = factor
+            if isinstance(factor, Tensor):
+                by = self.copy.constant(factor)
+                self.static[by] = factor
             scaled = self.copy.call(edge.user, aten.mul.Tensor, edge.operand, by)
             edge.user.replace_input_with(edge.operand, scaled)
         for node in removed | {node for one in group for node in one.after}:
@@ -358,40 +356,27 @@ def _total(one: _Attention, removed: set[fx.Node]) -> float:
     return one.own * prod(one.after.values()) * prod(found[node] for node in found if node in removed)
 
 
-def _parted_axis(node: fx.Node, softmax: fx.Node, onward: dict[fx.Node, fx.Node]) -> int | None:
-    """The axis of a product that a softmax goes over."""
-    shape = shape_of(node) or ()
-    numbers = torch.arange(prod(shape)).reshape(shape)
-    while onward[node] is not softmax:
-        node = onward[node]
-        if name_of(node) not in MOVES:
-            numbers = numbers.broadcast_to(shape_of(node) or ())
-            continue
-        if len(node.all_input_nodes) > 1:
-            return None
-        numbers = node.target(numbers, *node.args[1:], **node.kwargs)  # type: ignore[operator]
-        if not isinstance(numbers, Tensor):
-            return None
-    axis: Any = softmax.args[1] if len(softmax.args) > 1 else softmax.kwargs.get("dim")
-    row = numbers.movedim(axis, -1).flatten(0, -2)[0, :2].long()
-    apart = [place for place, index in enumerate(torch.unravel_index(row, shape)) if len(set(index.tolist())) > 1]
-    return apart[0] if len(apart) == 1 else None
-
-
-def _shape_operands(node: fx.Node) -> list[Any]:
-    """The operands of which an operator reads only the shape or the type."""
-    name = name_of(node)
-    if name == "copied" or name in _SHAPE_ALONE:
-        return [node.args[0]]
-    return [arg for arg in node.args[1:] if arg is not node.args[0]] if name in _LIKE_OTHERS else []
+def _have_axis(product: fx.Node, axis: int) -> list[bool]:
+    """Of which operands of a product an axis of its result comes, counted from the end."""
+    if name_of(product) != "einsum":
+        return [axis == -2, axis == -1]
+    left, _, result = str(product.args[0]).replace(" ", "").partition("->")
+    return [] if len(result) < -axis else [result[axis] in term for term in left.split(",")]
 
 
 def _is_read_at(user: fx.Node, operand: fx.Node, slots: set[tuple[fx.Node, fx.Node]]) -> bool:
     """Whether an operator reads a value at one of these places only, or only its shape."""
-    if operand in _shape_operands(user):
+    if _reads_shape(user, operand):
         return True
     once = sum(item is operand for item in pytree.tree_leaves((user.args, user.kwargs))) == 1
     return once and (user, operand) in slots
+
+
+def _reads_shape(user: fx.Node, operand: fx.Node) -> bool:
+    """Whether nothing but the shape of a value matters to an operator, or to all that read what it moves."""
+    if operand in shape_operands(user):
+        return True
+    return name_of(user) in MOVES and bool(user.users) and all(_reads_shape(item, user) for item in user.users)
 
 
 def _factors(edge: _Edge, reaching: Tensor, leaving: Tensor, total: float) -> Tensor | float | None:
@@ -403,12 +388,6 @@ def _factors(edge: _Edge, reaching: Tensor, leaving: Tensor, total: float) -> Te
     if total == 1 or not bool(outside.any()):
         return total
     return torch.where(inside, torch.tensor(total, dtype=torch.float64), 1.0)
-
-
-def _of_bias(found: Weighted) -> tuple[tuple[int, int], ...]:
-    """The axes of a contraction's output that its bias lies along."""
-    last = len(shape_of(found.bias) or ()) - 1
-    return ((found.axes[0][0], last),) if last >= 0 else ()
 
 
 def _broadcast(operand: fx.Node) -> tuple[tuple[int, int], ...]:

@@ -92,7 +92,7 @@ class Search:
         self.part = parts
         self.fill = np.concatenate([_fills(self.source), _fills(self.target)])
         self.generic = self.source.draw(self.seed + 3)
-        self.fan = self.source.by_leaf([max(1.0, role.fan_in) for role in self.source.roles])
+        self.fan = self.source.by_role(lambda role: max(1.0, role.fan_in))
         self.alive = np.zeros(len(parts), bool)
         loose = np.concatenate([np.zeros(self.source.size, bool), _loose(self.target)])
         self.chosen = np.zeros(len(parts), bool)
@@ -214,9 +214,8 @@ def _takes_part(side: Side, carriers: Ints) -> Flags:
 
 
 def _fills(side: Side) -> Floats:
-    return side.by_leaf([role.fill for role in side.roles])
+    return side.by_role(lambda role: role.fill)
 
 
 def _loose(side: Side) -> Flags:
-    neutral = [role.kind in ("bias", "scale") for role in side.roles]
-    return np.asarray(neutral, bool)[side.leaf] if len(neutral) else np.zeros(0, bool)
+    return side.by_role(lambda role: float(role.kind in ("bias", "scale"))) > 0

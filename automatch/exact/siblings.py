@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import fx
 
 from automatch.exact.colours import Ints
-from automatch.exact.form import Form, Leaf
-from automatch.exact.ops import CONTRACTIONS, MOVES, SCALINGS
+from automatch.exact.form import Form
+from automatch.exact.ops import CONTRACTIONS, SCALINGS
+from automatch.exact.reading import as_read
 from automatch.trace.program import name_of
 
 _STEPS = 6  # how far above its reader a leaf's company is looked for
@@ -91,33 +89,10 @@ def _readings(form: Form) -> dict[tuple[fx.Node, int], Reading]:
     for number, (leaf, readers) in enumerate(zip(form.leaves, form.readers, strict=True)):
         for reader, place in readers:
             if place < len(reader.all_input_nodes):
-                index = _as_read(form, leaf, reader.all_input_nodes[place])
+                index = as_read(form, leaf, reader.all_input_nodes[place])
                 if index is not None:
                     found[reader, place] = Reading(number, index)
     return found
-
-
-def _as_read(form: Form, leaf: Leaf, operand: fx.Node) -> Ints | None:
-    """The leaf's flat indices, moved as the leaf is on its way to an operand."""
-    path = []
-    while operand is not leaf.root:
-        path.append(operand)
-        dynamic = [item for item in operand.all_input_nodes if item not in form.static]
-        if len(dynamic) != 1:
-            return None
-        operand = dynamic[0]
-    value: Any = torch.arange(leaf.size).reshape(leaf.shape)
-    if leaf.repeats:
-        value = value.expand([int(size) for size in leaf.root.meta["val"].shape])
-    for node in reversed(path):
-        args, kwargs = fx.map_arg((node.args[1:], dict(node.kwargs)), lambda item: form.static.get(item))
-        run: Callable[..., Any] = node.target  # type: ignore[assignment]
-        if name_of(node) == "embedding":
-            value = value[args[0]]
-        elif name_of(node) in MOVES and name_of(node) not in ("to", "_to_copy", "type_as", "dropout"):
-            value = run(value, *args, **kwargs)
-    index: Ints = value.numpy()
-    return index
 
 
 def _rows(node: fx.Node, readings: dict[tuple[fx.Node, int], Reading]) -> Reading | None:

@@ -8,14 +8,14 @@ target's own program is run on them: a proposal counts only if the value comes o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice, product
+from itertools import islice, permutations, product
 from math import prod
 
 import torch
 from torch import Tensor
 
 from automatch.apply.evaluate import evaluate as run
-from automatch.core.expr import Constant, Elementwise, Expr, Function, Reduce, Reshape, source_leaves
+from automatch.core.expr import Constant, Elementwise, Expr, Function, Reduce, Reshape, Sum, source_leaves
 from automatch.exact.form import Form, Leaf, evaluate
 from automatch.synthesize.build import affine, reshape
 
@@ -72,6 +72,10 @@ def _proposals(
 ) -> Iterator[dict[str, Expr]]:
     """One weight takes the value (or an inverse of a function of it), the others what leaves it alone."""
     open_ = [name for name in leaf.weights if name not in given]
+    if isinstance(whole, Sum) and len(whole.parts) == len(open_):
+        for parts in permutations(whole.parts):
+            if all(prod(part.shape) == prod(shapes[name]) for part, name in zip(parts, open_, strict=True)):
+                yield {**given, **{n: reshape(part, shapes[n]) for n, part in zip(open_, parts, strict=True)}}
     for main in sorted(open_, key=lambda name: -prod(shapes[name])):
         if prod(shapes[main]) != prod(whole.shape):
             continue

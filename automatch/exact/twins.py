@@ -19,7 +19,7 @@ _DEAD = 1e-12
 
 
 def twins(side: Side, cotangents: Sequence[Sequence[Tensor]], seed: int) -> Ints:
-    """For every element the first whose gradient equals its own on two generic draws; itself where there is none.
+    """For every element the one that carries its sum: of those with equal gradients on two generic draws, one.
 
     Twins within one leaf are left apart: both sides hold them alike.
     """
@@ -30,7 +30,10 @@ def twins(side: Side, cotangents: Sequence[Sequence[Tensor]], seed: int) -> Ints
     if not len(live):
         return first
     colours = parted(np.zeros(len(live), np.int64), rows[:, live], _EQUAL)
-    order = np.lexsort((live, colours))
+    # Which twin carries the sum must not depend on the order in which a side's code happens to add: the one in the
+    # largest weight does (of words and positions, the words).
+    sizes = np.array([leaf.size for leaf in side.form.leaves])
+    order = np.lexsort((live, -sizes[side.leaf[live]], colours))
     heads = np.concatenate([[True], np.diff(colours[order]) > 0])
     head = live[order[np.flatnonzero(heads)[np.cumsum(heads) - 1]]]
     elements = live[order]
