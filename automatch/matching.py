@@ -98,10 +98,9 @@ def match(
     structural = pair.by_structure()
     if exact.note:
         structural = replace(structural, notes=(*structural.notes, exact.note))
-    if not run or not pair.runs(structural):
-        return Mapping(structural)
-    candidates = (*completed(_merged(structural, exact)), structural) if exact.entries else (structural,)
-    return _proved(pair, candidates)
+    candidates = [*completed(_merged(structural, exact)), structural] if exact.entries else [structural]
+    tried = tuple(candidate for candidate in candidates if run and pair.runs(candidate))
+    return _proved(pair, tried) if tried else Mapping(candidates[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,63 +200,75 @@ def _extend(made: Answer, one: _Weight) -> None:
     one.columns, one.missing = filled, left if one.columns else one.missing
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beside:
+    """By element of a source weight, the bias beside the output channel that it helps to make.
+
+    Attributes:
+        leaf: The bias's leaf; `NONE` where the channel has no bias.
+        index: The place in that leaf.
+    """
+
+    leaf: Ints
+    index: Ints
+
+
 def _follow_siblings(made: Answer, gathered: Mapping[str, _Weight]) -> None:
     """A dead bias takes, channel by channel, the bias that stands beside its factor's source; none there is zero."""
-    ours = {item.factor: item for item in biased_contractions(made.source.form)}
-    owners = _owners(made, ours)
+    beside = _beside(made)
     for item in biased_contractions(made.target.form):
         factor, bias = made.target.form.leaves[item.factor], made.target.form.leaves[item.of]
         if factor.compound or bias.compound or bias.weights[0] not in gathered or factor.weights[0] not in gathered:
             continue
         one = gathered[bias.weights[0]]
         if one.missing.any():
-            _follow(made, one, gathered[factor.weights[0]], item, owners)
+            _follow(made, one, gathered[factor.weights[0]], item, beside)
 
 
-def _owners(made: Answer, ours: Mapping[int, Biased]) -> dict[int, tuple[Ints, Biased | None]]:
-    """By origin, for each of its elements the output channel that it helps to make, and the contraction's bias."""
-    found: dict[int, tuple[Ints, Biased | None]] = {}
+def _beside(made: Answer) -> dict[int, _Beside]:
+    """For every source weight that is a leaf, the biases beside its channels."""
+    found: dict[int, _Beside] = {}
     for number, leaf in enumerate(made.source.form.leaves):
         terms = made.terms[number]
-        if leaf.compound or isinstance(terms, str):
+        if not leaf.compound and not isinstance(terms, str):
+            empty = np.full(leaf.size, NONE, np.int64)
+            found.setdefault(made.number(terms.terms[0].origin), _Beside(empty, empty.copy()))
+    for item in biased_contractions(made.source.form):
+        terms = made.terms[item.factor]
+        if made.source.form.leaves[item.factor].compound or isinstance(terms, str):
             continue
-        origin = made.number(terms.terms[0].origin)
-        channel = np.full(leaf.size, NONE, np.int64)
-        biased = ours.get(number)
-        if biased is not None:
-            rows = np.broadcast_to(np.arange(len(biased.rows))[:, None], biased.rows.shape)
-            channel[biased.rows.reshape(-1)] = rows.reshape(-1)
-        if origin not in found or biased is not None:
-            found[origin] = (channel, biased)
+        place = found[made.number(terms.terms[0].origin)]
+        place.leaf[item.rows] = item.of
+        place.index[item.rows] = item.bias[:, None]
     return found
 
 
 def _follow(
-    made: Answer, one: _Weight, factor: _Weight, item: Biased, owners: Mapping[int, tuple[Ints, Biased | None]]
+    made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: Mapping[int, _Beside]
 ) -> None:
     if not factor.columns:
         return
     main = factor.columns[0]
     for channel in np.flatnonzero(one.missing[item.bias]):
-        element = int(item.bias[channel])
         row = item.rows[channel]
         living = row[(main.origin[row] >= 0) & ~factor.missing[row]]
-        if not len(living) or int(main.origin[living[0]]) not in owners:
+        if not len(living) or int(main.origin[living[0]]) not in beside:
             continue
-        channels, biased = owners[int(main.origin[living[0]])]
-        place = int(channels[main.index[living[0]]])
-        one.missing[element] = False
-        if biased is None or place < 0:
-            one.shift[element] = 0.0
-            continue
-        source_bias = made.source.form.leaves[biased.of]
-        terms = made.terms[biased.of]
-        if isinstance(terms, str) or source_bias.compound:
-            one.missing[element] = True
-            continue
-        term, inside = terms.terms[0], int(biased.bias[place])
-        chosen = np.array([element])
-        _place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
+        place = beside[int(main.origin[living[0]])]
+        leaf, inside = int(place.leaf[main.index[living[0]]]), int(place.index[main.index[living[0]]])
+        _give_bias(made, one, int(item.bias[channel]), leaf, inside)
+
+
+def _give_bias(made: Answer, one: _Weight, element: int, leaf: int, inside: int) -> None:
+    if leaf == NONE:
+        one.missing[element], one.shift[element] = False, 0.0
+        return
+    terms = made.terms[leaf]
+    if isinstance(terms, str) or made.source.form.leaves[leaf].compound:
+        return
+    term, chosen = terms.terms[0], np.array([element])
+    one.missing[element] = False
+    _place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
 
 
 def _write(made: Answer, name: str, one: _Weight) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from automatch.exact.answer import Determined, answer
+from automatch.exact.fold import folded
 from automatch.exact.form import Recipe, form
 from automatch.exact.gradients import Side, side
 from automatch.exact.normalise import normalised
 from automatch.exact.outputs import Pairing, pair_outputs
+from automatch.exact.scores import scores_scaled
 from automatch.exact.search import Found, Search
 from automatch.exact.snap import snap
 from automatch.trace.program import Program
@@ -18,10 +20,13 @@ RECIPES = (
     Recipe(effective=True),
     Recipe(by_use=True),
     Recipe(by_use=True, effective=True),
+    Recipe(effective=True, folded=True),
     Recipe(flat=True),
     Recipe(flat=True, effective=True),
     Recipe(flat=True, by_use=True),
     Recipe(flat=True, by_use=True, effective=True),
+    Recipe(by_use=True, effective=True, folded=True),
+    Recipe(flat=True, effective=True, folded=True),
 )
 """From the plainest reading on; each is tried only where those before it do not account for all elements."""
 
@@ -62,9 +67,13 @@ def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str
     Returns:
         The discovery, or the reason why the programs do not look like one function.
     """
-    ours, theirs = normalised(source), normalised(target)
+    plain = normalised(source), normalised(target)
+    moved: tuple[Program, Program] | None = None
     best: _Trial | None = None
     for recipe in RECIPES:
+        if recipe.folded and moved is None:
+            moved = folded(scores_scaled(plain[0])), folded(scores_scaled(plain[1]))
+        ours, theirs = moved if recipe.folded and moved is not None else plain
         pairing = pair_outputs(ours, theirs, recipe)
         if not pairing.agree:
             continue

@@ -132,6 +132,8 @@ def _how(recipe: Recipe) -> str:
     words = []
     if recipe.effective:
         words.append("values that several weights make together taken as one")
+    if recipe.folded:
+        words.append("scales moved into the weights before them")
     if recipe.by_use:
         words.append("every use of a shared weight taken by itself")
     return f" ({'; '.join(words)})" if words else ""

@@ -32,12 +32,15 @@ class Recipe:
         smooth: Whether normalisations and selections have stand-ins.
         flat: Whether all leaves but biases start from one value, for pairs in which one side sums the products of a
             contraction by hand, or in parts.
+        folded: Whether scales are moved into the weights before them: those of a batch norm after a convolution, and
+            the scalar of attention scores into the query's weight.
     """
 
     by_use: bool = False
     effective: bool = False
     smooth: bool = True
     flat: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -132,7 +132,8 @@ def _without_bias(copy: _Copy, node: fx.Node) -> fx.Node:
     target: Any = node.target
     bare = copy.call(target, (*args[:2], *([None, *args[3:]] if len(args) > 3 else [])), shape, **_mapped(copy, node.kwargs))
     if name != "linear":
-        axes = (1, shape[1], *[1] * (len(shape) - 2))
+        kernel = shape_of(node.args[1]) or ()
+        axes = (shape[1 - len(kernel)], *[1] * (len(kernel) - 2))  # inputs may come without a batch axis
         bias = copy.call(aten.reshape.default, (bias, axes), axes)
     return copy.call(aten.add.Tensor, (bare, bias), shape)
 

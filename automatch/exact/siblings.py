@@ -102,6 +102,8 @@ def _rows(node: fx.Node, readings: dict[tuple[fx.Node, int], Reading]) -> Readin
     if reading is None:
         return None
     index = reading.index
+    if name == "einsum":
+        return _einsum_rows(str(node.args[0]), reading)
     if name in ("addmm", "matmul", "mm") and index.ndim == 2:
         index = index.T
     elif name.startswith("conv_transpose"):
@@ -109,6 +111,21 @@ def _rows(node: fx.Node, readings: dict[tuple[fx.Node, int], Reading]) -> Readin
     elif name != "linear" and not name.startswith("conv"):
         return None
     return Reading(reading.leaf, index.reshape(index.shape[0], -1))
+
+
+def _einsum_rows(equation: str, reading: Reading) -> Reading | None:
+    """The letters that a weight shares with the result are its output channels, in the result's order."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != 2 or len(terms[1]) != reading.index.ndim:
+        return None
+    kept = [terms[1].index(letter) for letter in right if letter in terms[1]]
+    rest = [axis for axis in range(reading.index.ndim) if axis not in kept]
+    rows = reading.index.transpose([*kept, *rest])
+    count = 1
+    for size in rows.shape[: len(kept)]:
+        count *= size
+    return Reading(reading.leaf, rows.reshape(count, -1))
 
 
 def _bias(node: fx.Node, readings: dict[tuple[fx.Node, int], Reading]) -> Reading | None:

@@ -38,8 +38,9 @@ def snap(forms: Sequence[Form]) -> None:
     joined = snapped(torch.cat([constant.flat for constant in found]).numpy())
     start = 0
     for constant in found:
+        # a copy: complex numbers must not start in the middle of a pair
         stop = start + constant.flat.numel()
-        setattr(constant.form.module, constant.name, _like(constant.value, torch.from_numpy(joined[start:stop])))
+        setattr(constant.form.module, constant.name, _like(constant.value, torch.from_numpy(joined[start:stop].copy())))
         start = stop
 
 
