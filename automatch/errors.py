@@ -41,6 +41,10 @@ class PolicyError(AutomatchError):
     """A layer policy names layers that are not there."""
 
 
+class LiftError(AutomatchError):
+    """A mapping between small twins does not say what some keys of the full-size models are made of."""
+
+
 def together(error: type[AutomatchError], headline: str, problems: Sequence[str], limit: int = 20) -> AutomatchError:
     """One error that lists many problems, so that they are mended in one go.
 

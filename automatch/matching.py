@@ -19,10 +19,11 @@ from automatch.core.alignment import Alignment
 from automatch.core.expr import Resize, children
 from automatch.core.graph import Graph
 from automatch.core.mapping import Entry, MappingRecord, Side
-from automatch.errors import AutomatchError
+from automatch.errors import AutomatchError, LiftError
 from automatch.exact import Exact, completed, exact_entries
+from automatch.lift import lift
 from automatch.mapping import Mapping
-from automatch.prove import Proof, prove, with_proof
+from automatch.prove import prove, with_proof
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from automatch.core.expr import Expr
 
 Model: TypeAlias = "nn.Module | ExportedProgram | MappingABC[str, Tensor] | str | PathLike[str]"
+Twin: TypeAlias = Callable[[], nn.Module]
 Progress: TypeAlias = Callable[[str], None]
 
 
@@ -42,6 +44,10 @@ def match(
     source_inputs: Any = None,
     target_inputs: Any = None,
     layers: LayerPolicy = "uniform",
+    source_twin: Twin | None = None,
+    target_twin: Twin | None = None,
+    source_twin_inputs: Any = None,
+    target_twin_inputs: Any = None,
     run: bool = True,
     allow_untraced: bool = False,
     progress: Progress | None = None,
@@ -64,7 +70,12 @@ def match(
             the side has code.
         target_inputs: The same for the target. For an exact match both models get the same content.
         layers: Which source layer a target layer takes where depths differ: `uniform` (`int(i * n / m)`), `first`,
-            `last`, or a list of source layers.
+            `last`, or a list of source layers. Anything but `uniform` leaves the answer to structure alone.
+        source_twin: Makes a small model of the source's code, with numbers, where the source is too large to run. The
+            conversion is found and proved between the twins, and carried over to full size; it must cover every key.
+        target_twin: The same for the target; its sizes must be to the source twin's as the full sizes are.
+        source_twin_inputs: Example inputs of the source's twin.
+        target_twin_inputs: The same for the target's.
         run: Whether models that hold numbers may be run. Without, nothing is exact and nothing is proved.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
         progress: Called with a short sentence at the start of each stage.
@@ -77,6 +88,7 @@ def match(
         TraceError: A model cannot be traced.
         CheckpointError: A path is not a checkpoint.
         PolicyError: A list of layers does not fit the models.
+        LiftError: The twins' conversion was not proved, or does not cover the full size; all open keys are listed.
 
     Example:
         >>> import torch
@@ -91,16 +103,24 @@ def match(
     """
     say = progress or _silent
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
-    exact = exact_entries(source, target, source_inputs, target_inputs, say) if run else Exact(note="nothing was run")
+    if source_twin is not None or target_twin is not None:
+        if source_twin is None or target_twin is None:
+            raise LiftError("a twin of one side alone has nothing to be matched with.\nNext: pass both twins.")
+        small = _Pair(source_twin(), target_twin(), source_twin_inputs, target_twin_inputs, layers, False, say)
+        return Mapping(_through_twins(pair, small))
+    run = run and layers == "uniform"  # a list of layers is a decision, which no run can confirm
+    exact = exact_entries(source, target, source_inputs, target_inputs, say) if run else Exact()
     if exact.complete:
-        record = MappingRecord(*exact.sides, exact.in_order())
-        return _proved(pair, (record,))
+        whole = MappingRecord(*exact.sides, exact.in_order())
+        judged = pair.judged(whole)
+        if judged.proof is None or judged.proof.outcome != "differ":
+            return Mapping(judged)
     structural = pair.by_structure()
     if exact.note:
         structural = replace(structural, notes=(*structural.notes, exact.note))
     candidates = [*completed(_merged(structural, exact)), structural] if exact.entries else [structural]
-    tried = tuple(candidate for candidate in candidates if run and pair.runs(candidate))
-    return _proved(pair, tried) if tried else Mapping(candidates[0])
+    tried = [candidate for candidate in candidates if run and pair.runs(candidate)]
+    return Mapping(_first_confirmed(pair, tried) if tried else candidates[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +136,13 @@ class _Pair:
     say: Progress
 
     def by_structure(self) -> MappingRecord:
+        ours, theirs = self.graphs()
+        self.say("matching")
+        alignment = _align(ours, theirs, self.layers)
+        entries = synthesize(alignment, ours, theirs)
+        return MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes)
+
+    def graphs(self) -> tuple[Graph, Graph]:
         # where one side is names and shapes alone, the other side's code has nothing to be compared with yet
         names_only = not (_has_code(self.source) and _has_code(self.target))
         ours, theirs = (
@@ -132,10 +159,7 @@ class _Pair:
                 (self.target, self.target_inputs, "target"),
             )
         )
-        self.say("matching")
-        alignment = _align(ours, theirs, self.layers)
-        entries = synthesize(alignment, ours, theirs)
-        return MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes)
+        return ours, theirs
 
     def runs(self, record: MappingRecord) -> bool:
         """Whether running both models under a mapping can say anything."""
@@ -143,26 +167,51 @@ class _Pair:
         real = len(modules) == 2 and not any(_is_meta(module) for module in modules)
         return real and not any(entry.expr is not None and _resizes(entry.expr) for entry in record.entries)
 
-    def proof(self, record: MappingRecord) -> Proof:
+    def judged(self, record: MappingRecord) -> MappingRecord:
+        """A mapping with what a run of both models showed of it."""
         assert isinstance(self.source, nn.Module)
         assert isinstance(self.target, nn.Module)
-        return prove(record, self.source, self.target, self.source_inputs, self.target_inputs)
+        self.say("proving")
+        try:
+            proof = prove(record, self.source, self.target, self.source_inputs, self.target_inputs)
+        except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
+            return replace(record, notes=(*record.notes, f"not proved: {error}"))
+        return with_proof(record, proof)
 
 
-def _proved(pair: _Pair, candidates: tuple[MappingRecord, ...]) -> Mapping:
-    """The first candidate that a run of both models confirms, with what was shown; else the first, with what was not."""
-    pair.say("proving")
+def _through_twins(pair: _Pair, small: _Pair) -> MappingRecord:
+    """The conversion between two small models of the same code, carried over to full size."""
+    inputs = {"source_inputs": small.source_inputs, "target_inputs": small.target_inputs}
+    found = match(small.source, small.target, **inputs, progress=small.say).record
+    if found.proof is None or found.proof.outcome != "agree":
+        reason = found.proof.reason if found.proof is not None else "; ".join(found.notes) or "they could not be run"
+        raise LiftError(
+            f"the conversion between the twins was not proved, so there is nothing to carry over: {reason}\n"
+            "Next: check that both twins compute the same function on their inputs, or match without twins."
+        )
+    pair.say("carrying over to full size")
+    return lift(found, small.graphs(), pair.graphs())
+
+
+def _first_confirmed(pair: _Pair, candidates: list[MappingRecord]) -> MappingRecord:
+    """The first candidate that a run confirms; else the first, its exact entries no more than guesses if refuted."""
     first: MappingRecord | None = None
     for record in candidates:
-        try:
-            judged = with_proof(record, found := pair.proof(record))
-        except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
-            judged, found = replace(record, notes=(*record.notes, f"not proved: {error}")), None
-        if found is not None and found.record.outcome == "agree":
-            return Mapping(judged)
+        judged = pair.judged(record)
+        if judged.proof is not None and judged.proof.outcome == "agree":
+            return judged
         first = first or judged
     assert first is not None
-    return Mapping(first)
+    refuted = first.proof is not None and first.proof.outcome == "differ"
+    return replace(first, entries=tuple(map(_doubted, first.entries))) if refuted else first
+
+
+def _doubted(entry: Entry) -> Entry:
+    """An entry whose gradients agreed, in a mapping under which the outputs differ."""
+    if entry.evidence.method != "colours":
+        return entry
+    reasons = ("a run of both models refuted the mapping as a whole", *entry.evidence.reasons)
+    return replace(entry, status="guessed", evidence=replace(entry.evidence, reasons=reasons))
 
 
 def _merged(structural: MappingRecord, exact: Exact) -> MappingRecord:

@@ -336,7 +336,7 @@ def matched(
     source: nn.Module, target: nn.Module, *inputs: Tensor, layers: LayerPolicy = "uniform"
 ) -> automatch.Mapping:
     """Two models matched on the same inputs."""
-    return automatch.match(source, target, source_inputs=inputs, target_inputs=inputs, layers=layers)
+    return automatch.match(source, target, source_inputs=inputs, target_inputs=inputs, layers=layers, run=False)
 
 
 # Text

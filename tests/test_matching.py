@@ -185,9 +185,10 @@ def test_progress_names_the_stages() -> None:
         progress=said.append,
     )
     assert said == [
-        "source: tracing Linear with torch.export",
-        "target: tracing Linear with torch.export",
-        "matching",
+        "source: recording Linear in float64",
+        "target: recording Linear in float64",
+        "colouring",
+        "proving",
     ]
 
 

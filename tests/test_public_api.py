@@ -24,6 +24,11 @@ SIGNATURES: dict[str, list[str]] = {
         "*, source_inputs=None",
         "*, target_inputs=None",
         "*, layers='uniform'",
+        "*, source_twin=None",
+        "*, target_twin=None",
+        "*, source_twin_inputs=None",
+        "*, target_twin_inputs=None",
+        "*, run=True",
         "*, allow_untraced=False",
         "*, progress=None",
     ],
@@ -70,14 +75,14 @@ def test_public_functions_are_called_like_this(path: str) -> None:
 
 def test_a_mapping_offers_these() -> None:
     offered = [name for name in vars(automatch.Mapping) if not name.startswith("_")]
-    methods = ["apply", "check", "load", "rules", "save", "summary"]
+    methods = ["apply", "check", "load", "prove", "rules", "save", "summary"]
     assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused"])
 
 
 def test_an_entry_and_its_evidence_have_these_fields() -> None:
     assert list(inspect.signature(Entry).parameters) == ["target", "shape", "dtype", "status", "expr", "evidence"]
     assert isinstance(Entry.sources, property)
-    fields = ["method", "reasons", "cost", "margin", "rivals", "resized", "source_layer"]
+    fields = ["method", "reasons", "cost", "margin", "rivals", "resized", "source_layer", "shown"]
     assert list(inspect.signature(Evidence).parameters) == fields
 
 

@@ -66,6 +66,8 @@ def match(
     target_inputs: str | None = None,
     source_input: Shapes = (),
     target_input: Shapes = (),
+    source_twin: str | None = None,
+    target_twin: str | None = None,
     layers: str = "uniform",
     device: Literal["meta", "cpu"] = "meta",
     allow_untraced: Flag = False,
@@ -84,6 +86,9 @@ def match(
         source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`; `f32[1,16]` is positional.
             Repeatable.
         target_input: The same for the target.
+        source_twin: Factory of a small model of the source's code, for models too large to run: the mapping is found
+            and proved between the twins, and carried over. Its inputs are those of `<factory>_inputs`.
+        target_twin: The same for the target; its sizes must be to the source's twin's as the models' are.
         layers: Which source layer a target layer takes where their numbers differ: uniform, first, last, or a list of
             source layers such as 0,2,5.
         device: Where factories build; on meta, size costs no memory.
@@ -91,16 +96,15 @@ def match(
         quiet: Show no progress.
     """
     from automatch.cli.matching import run
+    from automatch.cli.twins import run as run_with_twins
 
-    run(
-        (source, source_inputs, source_input),
-        (target, target_inputs, target_input),
-        output,
-        layers=_layers(layers),
-        device=device,
-        allow_untraced=allow_untraced,
-        quiet=quiet,
-    )
+    sides = (source, source_inputs, source_input), (target, target_inputs, target_input)
+    policy = _layers(layers)
+    if source_twin is not None or target_twin is not None:
+        twins = source_twin, target_twin
+        run_with_twins(*sides, twins, output, layers=policy, device=device, allow_untraced=allow_untraced, quiet=quiet)
+        return
+    run(*sides, output, layers=policy, device=device, allow_untraced=allow_untraced, quiet=quiet)
 
 
 @app.command

@@ -175,13 +175,29 @@ def _merged(first: _Weight, second: _Weight) -> _Weight:
             )
         )
     missing = first.missing & second.missing
+    clash = ~first.missing & ~second.missing & _differ(first, second)
+    if clash.any():
+        problem = f"its uses ask for different source weights in {int(clash.sum()):,} elements"
+        return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem)
     shift = np.where(new, second.shift, first.shift)
     seen = int((~missing).sum())
     return _Weight(first.shape, merged, shift, missing, first.free or second.free, seen, first.problem or second.problem)
 
 
+def _differ(first: _Weight, second: _Weight) -> Flags:
+    """Elements for which two readings of a weight name different sources."""
+    differ = np.abs(first.shift - second.shift) > _ROUNDING * (1 + np.abs(first.shift))
+    for one, other in zip(first.columns, second.columns, strict=False):
+        named = (one.origin >= 0) & (other.origin >= 0)
+        differ |= (one.origin != other.origin) | (named & (one.index != other.index))
+    for longer in (first.columns[len(second.columns) :], second.columns[len(first.columns) :]):
+        for column in longer:
+            differ |= column.origin >= 0
+    return differ
+
+
 def _extend(made: Answer, one: _Weight) -> None:
-    if not one.missing.any() or one.missing.all():
+    if not one.missing.any() or one.missing.all() or one.problem:
         return
     shapes = {number: origin.shape for number, origin in enumerate(made.origins)}
     known = ~one.missing

@@ -67,13 +67,13 @@ def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str
     Returns:
         The discovery, or the reason why the programs do not look like one function.
     """
-    plain = normalised(source), normalised(target)
-    moved: tuple[Program, Program] | None = None
+    readings: dict[tuple[bool, bool], tuple[Program, Program]] = {}
     best: _Trial | None = None
     for recipe in RECIPES:
-        if recipe.folded and moved is None:
-            moved = folded(scores_scaled(plain[0])), folded(scores_scaled(plain[1]))
-        ours, theirs = moved if recipe.folded and moved is not None else plain
+        reading = (recipe.effective, recipe.folded)
+        if reading not in readings:
+            readings[reading] = _read(source, *reading), _read(target, *reading)
+        ours, theirs = readings[reading]
         pairing = pair_outputs(ours, theirs, recipe)
         if not pairing.agree:
             continue
@@ -86,6 +86,11 @@ def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str
         return "no output of one model agrees with an output of the other where all weights are alike"
     made = answer(best.found, best.source, best.target)
     return Discovery(made.weights, made.problems, best.recipe, best.found.fault)
+
+
+def _read(program: Program, gathered: bool, moved: bool) -> Program:
+    plain = normalised(program, gathered)
+    return folded(scores_scaled(plain)) if moved else plain
 
 
 def _try(source: Program, target: Program, pairing: Pairing, recipe: Recipe, seed: int) -> _Trial:

@@ -25,9 +25,15 @@ from automatch.trace.program import Program, name_of
 aten = torch.ops.aten
 
 
-def normalised(program: Program) -> Program:
-    """The same program in one spelling; the given one is not changed."""
-    return _gathered_sums(_lookups(_plain_operators(program)))
+def normalised(program: Program, gathered: bool = False) -> Program:
+    """The same program in one spelling; the given one is not changed.
+
+    Args:
+        program: The program.
+        gathered: Whether sums are regrouped as well (the last two points), so that what weights add up to is a value.
+    """
+    plain = _lookups(_plain_operators(program))
+    return _gathered_sums(plain) if gathered else plain
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

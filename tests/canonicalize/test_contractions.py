@@ -63,7 +63,7 @@ def test_every_spelling_of_a_linear_layer_is_one_contraction_seen_as_outputs_by_
 def test_a_weight_scaled_on_its_way_is_seen_scaled() -> None:
     model = Net(lambda m, x: F.linear(x, m.w * 0.5, 3 - m.b), w=weight(5, 8), b=weight(5))
     graph = landmarks_of(model, X)
-    assert lines(graph)[1] == "1 contraction(x=0) weight=0.5 * w bias=3 + -1 * b"
+    assert lines(graph)[1] == "1 contraction(x=0) weight=0.5 * w bias=3 - b"
     matrix, bias = (seen_value(graph, use, model) for use in only(graph, "contraction").uses)
     torch.testing.assert_close(model(X), F.linear(X, matrix, bias))
 

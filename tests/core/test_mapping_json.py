@@ -163,7 +163,7 @@ STRUCTURAL: list[tuple[Damage, str]] = [
     (_set("torch.float32", "entries", 1, "dtype"), '$.entries[1].dtype: expected a dtype such as "float32"'),
     (_set("4", "entries", 1, "shape", 0), '$.entries[1].shape[0]: expected an integer, found "4"'),
     (_set(None, "entries", 2, "evidence", "cost"), "$.entries[2].evidence.cost: expected a number, found null"),
-    (_set("vibes", "entries", 1, "evidence", "method"), "$.entries[1].evidence.method: expected one of structure"),
+    (_set("vibes", "entries", 1, "evidence", "method"), "$.entries[1].evidence.method: expected one of colours"),
     (_set({}, "entries", 2, "evidence", "rivals", 0), "$.entries[2].evidence.rivals[0].sources: this field is missing"),
     (_set(1, "entries", 1, "confidence"), "$.entries[1].confidence: this field is not known here"),
     (_set(1, "comment"), "$.comment: this field is not known here"),

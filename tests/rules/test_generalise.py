@@ -120,7 +120,7 @@ def test_the_rules_of_a_mapping_cover_every_key_once(entries: tuple[Entry, ...])
 def test_the_table_is_readable() -> None:
     assert str(generalise(whole())).split("\n")[:5] == [
         "10 rules for 15 weights",
-        "    1  conv                       = patch[:, :, 1:2].reshape(4, 3, 2, 2)  [conv3d to conv2d; structural]",
+        "    1  conv                       = patch[:, :, 1]  [conv3d to conv2d; structural]",
         "    1  same                       = same  [same name; structural]",
         "    1  new                        = old  [renamed; guessed]",
         "    2  blocks.{i}.in_proj         = cat(resize(layers.{layers[i]}.q.weight, 4x4) * 1.5, "

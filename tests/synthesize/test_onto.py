@@ -102,7 +102,7 @@ def test_every_layout_of_attention_gives_every_other_the_same_function(source: s
     assert set(statuses(mapping).values()) == {"structural"}
 
 
-PER_HEAD = "cat({0}.reshape(2, 4, 8), {1}.reshape(2, 4, 8), {2}.reshape(2, 4, 8), dim=1).reshape(24, 8)"
+PER_HEAD = "interleave({0}, {1}, {2}, groups=2)"
 
 
 @pytest.mark.parametrize(
