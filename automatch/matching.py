@@ -111,7 +111,7 @@ def match(
     run = run and layers == "uniform"  # a list of layers is a decision, which no run can confirm
     exact = exact_entries(source, target, source_inputs, target_inputs, say) if run else Exact()
     if exact.complete:
-        whole = MappingRecord(*exact.sides, exact.in_order())
+        whole = MappingRecord(exact.sides[0], exact.sides[1], exact.in_order())
         judged = pair.judged(whole)
         if judged.proof is None or judged.proof.outcome != "differ":
             return Mapping(judged)

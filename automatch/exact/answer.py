@@ -97,7 +97,7 @@ def answer(found: Found, source: Side, target: Side) -> Answer:
         else:
             name = leaf.weights[0]
             gathered[name] = _merged(gathered[name], one) if name in gathered else one
-    for name, one in gathered.items():
+    for one in gathered.values():
         _extend(made, one)
     _follow_siblings(made, gathered)
     for name, one in gathered.items():
@@ -118,9 +118,7 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     for summand in range(sources.shape[1]):
         for source_leaf in np.unique(made.source.leaf[sources[:, summand][sources[:, summand] >= 0]]):
             terms = made.terms[int(source_leaf)]
-            chosen = np.flatnonzero(
-                (sources[:, summand] >= 0) & (made.source.leaf[sources[:, summand]] == source_leaf)
-            )
+            chosen = np.flatnonzero((sources[:, summand] >= 0) & (made.source.leaf[sources[:, summand]] == source_leaf))
             if isinstance(terms, str):
                 problem = terms
                 known[chosen] = False
@@ -136,8 +134,7 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
     shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
     shift[np.abs(shift) < 1e-12] = 0.0
-    one = _Weight(leaf.shape, columns, shift, ~known, bool(read.free[part].any()), int(known.sum()), problem)
-    return one
+    return _Weight(leaf.shape, columns, shift, ~known, bool(read.free[part].any()), int(known.sum()), problem)
 
 
 def _tidy(scale: Floats) -> Floats:
@@ -181,7 +178,9 @@ def _merged(first: _Weight, second: _Weight) -> _Weight:
         return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem)
     shift = np.where(new, second.shift, first.shift)
     seen = int((~missing).sum())
-    return _Weight(first.shape, merged, shift, missing, first.free or second.free, seen, first.problem or second.problem)
+    return _Weight(
+        first.shape, merged, shift, missing, first.free or second.free, seen, first.problem or second.problem
+    )
 
 
 def _differ(first: _Weight, second: _Weight) -> Flags:
@@ -259,9 +258,7 @@ def _beside(made: Answer) -> dict[int, _Beside]:
     return found
 
 
-def _follow(
-    made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: Mapping[int, _Beside]
-) -> None:
+def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: Mapping[int, _Beside]) -> None:
     if not factor.columns:
         return
     main = factor.columns[0]
@@ -306,9 +303,7 @@ def _expression(made: Answer, one: _Weight) -> Expr:
         size = len(one.shift)
         index = column.index if len(column.index) == size else np.zeros(size, np.int64)
         scale = column.scale if len(column.scale) == size else np.ones(size)
-        parts.append(
-            expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift))
-        )
+        parts.append(expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift)))
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
@@ -323,7 +318,8 @@ def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]]) -> None:
             made.problems |= dict.fromkeys(wanted, one.problem or "no output tells what all its elements are")
             continue
         whole = _expression(made, one)
-        found = solved(leaf, made.target.form, whole, {n: made.weights[n].expr for n in leaf.weights if n in made.weights})
+        given = {name: made.weights[name].expr for name in leaf.weights if name in made.weights}
+        found = solved(leaf, made.target.form, whole, given)
         if isinstance(found, str):
             made.problems |= dict.fromkeys(wanted, found)
             continue

@@ -31,7 +31,7 @@ class Tolerance:
     absolute: float
 
 
-TOLERANCES = (Tolerance(1e-9, 1e-12), Tolerance(1e-7, 1e-10), Tolerance(3e-6, 1e-8), Tolerance(1e-4, 1e-6))
+TOLERANCES = (Tolerance(1e-9, 1e-15), Tolerance(1e-7, 1e-12), Tolerance(3e-6, 1e-10), Tolerance(1e-4, 1e-8))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,15 +110,26 @@ def _open(colouring: Colouring, signatures: Floats, tolerance: Tolerance) -> Fla
     """Elements that need a look: those whose colour is not one to one, or whose partner has another signature."""
     open_ = colouring.colours >= 0
     source, target = colouring.sizes()
-    order, starts = colouring.members()
-    settled = starts[:-1][(source == 1) & (target == 1)]
-    ours, theirs = order[settled], order[settled + 1]
+    settled = np.flatnonzero((source == 1) & (target == 1))
+    ours, theirs = (
+        _places(colouring, side)[settled] for side in (slice(None, colouring.border), slice(colouring.border, None))
+    )
+    theirs = theirs + colouring.border
     first, second = signatures[:, ours], signatures[:, theirs]
     size = np.maximum(np.abs(first), np.abs(second))
     floor = tolerance.absolute * np.abs(signatures).max(initial=0.0)
     equal = (np.abs(first - second) <= tolerance.relative * size + floor).all(0)
     open_[ours[equal]] = open_[theirs[equal]] = False
     return open_
+
+
+def _places(colouring: Colouring, side: slice) -> Ints:
+    """By colour, some element of one side that has it, counted within the side."""
+    place = np.zeros(colouring.count, np.int64)
+    colours = colouring.colours[side]
+    used = np.flatnonzero(colours >= 0)
+    place[colours[used]] = used
+    return place
 
 
 def _parted(start: Ints, signatures: Floats, open_: Flags, tolerance: Tolerance) -> Ints:
@@ -131,9 +142,12 @@ def _parted(start: Ints, signatures: Floats, open_: Flags, tolerance: Tolerance)
 
 def _compact(colours: Ints) -> Ints:
     """The same partition with colours 0, 1, 2, ..."""
-    result = np.full(len(colours), -1, np.int64)
     used = colours >= 0
-    result[used] = np.unique(colours[used], return_inverse=True)[1]
+    occurs = np.zeros(int(colours.max(initial=-1)) + 1, bool)
+    occurs[colours[used]] = True
+    numbers = np.cumsum(occurs) - 1
+    result = np.full(len(colours), -1, np.int64)
+    result[used] = numbers[colours[used]]
     return result
 
 
@@ -144,7 +158,6 @@ def parted(colours: Ints, signatures: Floats, tolerance: Tolerance) -> Ints:
         >>> parted(np.array([0, 0, 0]), np.array([[1.0, 2.0, 1.0]]), TOLERANCES[0]).tolist()
         [0, 1, 0]
     """
-    colours = np.unique(colours, return_inverse=True)[1].astype(np.int64)
     clusters = _by_projection(signatures, tolerance)
     mixed = _mixed(clusters, colours, signatures, tolerance)
     if mixed.any():

@@ -87,7 +87,7 @@ class _Affinity:
     partner: Ints
 
     def table(self, ours: Sequence[int], theirs: Sequence[int]) -> list[list[float]]:
-        """One row a target leaf: four for other elements in common, two for a shared sibling, one for an equal shape."""
+        """One row a target leaf: 4 for other elements in common, 2 for a shared sibling, 1 for an equal shape."""
         left, right = siblings(self.source.form), siblings(self.target.form)
         rows = []
         for i, theirs_leaf in enumerate(theirs):

@@ -65,7 +65,7 @@ def exact_entries(
             return Exact(note=f"no exact match was tried: the {label} could not be recorded for running: {error}")
     say("colouring")
     try:
-        found = discover(*programs)
+        found = discover(programs[0], programs[1])
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
         return Exact(note=f"no exact match was found: {type(error).__name__}: {error}")
     if isinstance(found, str):

@@ -55,30 +55,36 @@ def extended(
         >>> filled.index.tolist(), left.any()
         ([0, 1, 2, 3], np.False_)
     """
-    origins = np.unique(column.origin[~missing & (column.origin >= 0)])
+    origins = [int(origin) for origin in np.unique(column.origin[~missing & (column.origin >= 0)])]
     for origin in origins:
-        if not missing.any():
-            break
-        living = ~missing & (column.origin == origin)
-        maps = _axis_maps(column.index, living, shape, shapes[int(origin)], alone=len(origins) == 1)
-        if maps is None:
-            continue
-        dead = np.flatnonzero(missing)
-        index, found, beyond = _through(maps, dead, shape, shapes[int(origin)])
-        missing = _set(missing, dead[beyond], False)
-        dead, index = dead[found], index[found]
-        scale = column.scale[living]
-        column = replace(
-            column,
-            origin=_set(column.origin, dead, origin),
-            index=_set(column.index, dead, index),
-            scale=_set(column.scale, dead, scale[0]),
-        )
-        missing = _set(missing, dead, False)
+        if missing.any():
+            column, missing = _from_one(column, missing, shape, origin, shapes[origin], alone=len(origins) == 1)
     return column, missing
 
 
-def _set(values: np.ndarray, places: Ints, new: object) -> np.ndarray:  # type: ignore[type-arg]  # any dtype
+def _from_one(
+    column: Column, missing: Flags, shape: tuple[int, ...], origin: int, source: tuple[int, ...], alone: bool
+) -> tuple[Column, Flags]:
+    """Fill in missing elements from one origin."""
+    living = ~missing & (column.origin == origin)
+    maps = _axis_maps(column.index, living, shape, source, alone)
+    if maps is None:
+        return column, missing
+    dead = np.flatnonzero(missing)
+    index, found, beyond = _through(maps, dead, shape, source)
+    missing = _set(missing, dead[beyond | found], False)
+    dead, index = dead[found], index[found]
+    scale = column.scale[living]
+    filled = replace(
+        column,
+        origin=_set(column.origin, dead, origin),
+        index=_set(column.index, dead, index),
+        scale=_set(column.scale, dead, scale[0]),
+    )
+    return filled, missing
+
+
+def _set(values: np.ndarray, places: Ints, new: object) -> np.ndarray:
     changed = values.copy()
     changed[places] = new
     return changed
@@ -92,11 +98,13 @@ class _Maps:
         pairs: Target axis and source axis that go together.
         along: For each pair, the source coordinate of every target coordinate; `NONE` or `BEYOND` where there is none.
         base: The source coordinates along the axes that do not vary.
+        within: Other target axes, with the coordinates at which the source was seen.
     """
 
     pairs: tuple[tuple[int, int], ...]
     along: tuple[Ints, ...]
     base: Ints
+    within: tuple[tuple[int, Flags], ...]
 
 
 def _axis_maps(
@@ -107,17 +115,28 @@ def _axis_maps(
     wide = [axis for axis, size in enumerate(shape) if size > 1]
     varying = [axis for axis in range(len(source)) if (theirs[:, axis] != theirs[0, axis]).any()]
     for chosen in permutations(wide, len(varying)):
-        along = [_along(ours[:, axis], theirs[:, other], shape[axis]) for axis, other in zip(chosen, varying, strict=True)]
+        pairs = list(zip(chosen, varying, strict=True))
+        along = [_along(ours[:, axis], theirs[:, other], shape[axis]) for axis, other in pairs]
         if any(column is None for column in along):
             continue
-        filled = tuple(
-            _filled(column, source[other], alone) for column, other in zip(along, varying, strict=True) if column is not None
-        )
-        pairs = list(zip(chosen, varying, strict=True))
-        still = [axis for axis in wide if axis not in chosen and _one_place(ours, axis, shape, source, varying)]
-        extra = tuple(_filled(_one(ours[0, axis], theirs[0, axis], shape[axis]), source[axis], True) for axis in still)
-        return _Maps((*pairs, *((axis, axis) for axis in still)), (*filled, *extra), theirs[0])
+        seen = [column for column in along if column is not None]
+        filled = tuple(_filled(column, source[other], alone) for column, other in zip(seen, varying, strict=True))
+        rest = [axis for axis in wide if axis not in chosen]
+        still = _still(ours, rest, shape, source, varying)
+        extra = tuple(_filled(_one(ours[0, i], theirs[0, j], shape[i]), source[j], True) for i, j in still)
+        within = _seen_places(ours, [axis for axis in rest if axis not in dict(still)], shape, alone)
+        return _Maps((*pairs, *still), (*filled, *extra), theirs[0], within)
     return None
+
+
+def _seen_places(ours: Ints, axes: list[int], shape: tuple[int, ...], alone: bool) -> tuple[tuple[int, Flags], ...]:
+    """By axis that the source does not vary along, where it was seen; one that is seen to repeat itself goes on."""
+    found = []
+    for axis in axes:
+        seen = np.bincount(ours[:, axis], minlength=shape[axis]) > 0
+        if not alone or seen.sum() == 1:
+            found.append((axis, seen))
+    return tuple(found)
 
 
 def _coordinates(elements: Ints, shape: tuple[int, ...]) -> Ints:
@@ -125,9 +144,16 @@ def _coordinates(elements: Ints, shape: tuple[int, ...]) -> Ints:
     return np.stack(np.unravel_index(elements, shape), 1) if shape else np.zeros((len(elements), 0), np.int64)
 
 
-def _one_place(ours: Ints, axis: int, shape: tuple[int, ...], source: tuple[int, ...], varying: list[int]) -> bool:
-    """Whether a single place was seen along an axis that the source has too: nothing says that it repeats itself."""
-    return len(source) == len(shape) and axis not in varying and bool((ours[:, axis] == ours[0, axis]).all())
+def _still(
+    ours: Ints, rest: list[int], shape: tuple[int, ...], source: tuple[int, ...], varying: list[int]
+) -> list[tuple[int, int]]:
+    """Axes at which a single place was seen, with the source's: nothing says that the weight repeats itself there."""
+    if len(source) != len(shape):
+        return []
+    single = [axis for axis in rest if (ours[:, axis] == ours[0, axis]).all()]
+    same = [(axis, axis) for axis in single if axis not in varying]
+    free = [axis for axis, size in enumerate(source) if size > 1 and axis not in varying]
+    return [(single[0], free[0])] if not same and len(single) == len(free) == 1 else same
 
 
 def _one(ours: int, theirs: int, size: int) -> Ints:
@@ -159,9 +185,7 @@ def _filled(column: Ints, size: int, alone: bool) -> Ints:
     return _set(column, unseen, spare) if len(spare) == len(unseen) else column
 
 
-def _through(
-    maps: _Maps, elements: Ints, shape: tuple[int, ...], source: tuple[int, ...]
-) -> tuple[Ints, Flags, Flags]:
+def _through(maps: _Maps, elements: Ints, shape: tuple[int, ...], source: tuple[int, ...]) -> tuple[Ints, Flags, Flags]:
     """The source index of target elements, for which of them there is one, and which lie past the source's end."""
     ours = _coordinates(elements, shape)
     coordinates = np.repeat(maps.base[:, None], len(elements), axis=1)
@@ -171,5 +195,8 @@ def _through(
         found &= value >= 0
         beyond |= value == BEYOND
         coordinates[other] = np.maximum(value, 0)
+    for axis, seen in maps.within:
+        found &= seen[ours[:, axis]]
+        beyond &= seen[ours[:, axis]]
     flat = np.ravel_multi_index(tuple(coordinates), source) if source else np.zeros(len(elements), np.int64)
     return np.asarray(flat, np.int64), found & ~beyond, beyond

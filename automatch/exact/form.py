@@ -87,6 +87,7 @@ class Form:
         readers: By leaf, the operators that read it after it was moved, with the place among their tensor operands.
         static: Values of the nodes that depend on no weight.
         held: The nodes whose value is a leaf that was only moved and scaled.
+        recipe: How the program was read.
     """
 
     program: Program
@@ -194,18 +195,16 @@ class _Rewriting:
         return self.leaves[key]
 
     def new_leaf(self, held: _Held) -> Leaf:
-        names = self.program.weights
+        names, affine = self.program.weights, (held.scale, held.shift)
         if held.root in names:
             value = self.program.values[names[held.root]]
-            shape, weights, floating = tuple(value.shape), (names[held.root],), value.is_floating_point()
-        else:
-            inside = ancestors([held.root])
-            weights = tuple(dict.fromkeys(names[item] for item in names if item in inside))
-            whole = shape_of(held.root) or ()
-            repeats = self.repeats(held.root, weights)
-            shape = tuple(1 if axis in repeats else size for axis, size in enumerate(whole))
-            return Leaf(held.root, held.scale, held.shift, shape, weights, True, repeats)
-        return Leaf(held.root, held.scale, held.shift, shape, weights, floating)
+            return Leaf(held.root, *affine, tuple(value.shape), (names[held.root],), value.is_floating_point())
+        inside = ancestors([held.root])
+        weights = tuple(dict.fromkeys(names[item] for item in names if item in inside))
+        whole = shape_of(held.root) or ()
+        repeats = self.repeats(held.root, weights)
+        shape = tuple(1 if axis in repeats else size for axis, size in enumerate(whole))
+        return Leaf(held.root, *affine, shape, weights, True, repeats)
 
     def repeats(self, root: fx.Node, weights: tuple[str, ...]) -> tuple[int, ...]:
         """The axes along which a value repeats itself whatever the weights are, found on a generic draw."""
@@ -294,7 +293,7 @@ def static_values(program: Program, live: set[fx.Node]) -> dict[fx.Node, Any]:
                 if name_of(node) in RANDOM:
                     torch.manual_seed(0)
                 args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
-                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                values[node] = node.target(*args, **kwargs)
     return values
 
 

@@ -31,14 +31,14 @@ class Side:
         roles: By leaf.
         starts: Where each leaf begins; one more than there are leaves.
         leaf: By element, its leaf.
-        floating: By element, whether it is an unknown.
+        unknown: By element, whether it is a floating-point number that some operator reads.
     """
 
     form: Form
     roles: tuple[Roles, ...]
     starts: Ints
     leaf: Ints
-    floating: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
 
     @property
     def size(self) -> int:
@@ -79,29 +79,34 @@ class Side:
         outputs = [aligned(output) for output in self.form.run(leaves)]
         rows = np.zeros((len(cotangents), self.size))
         for row, weights in enumerate(cotangents):
-            parts = [
-                (leading(output, tuple(weight.shape)) * weight).sum()
-                for output, weight in zip(outputs, weights, strict=True)
-                if output.requires_grad
-            ]
-            if not parts:
-                continue
-            found = torch.autograd.grad(
-                sum(parts[1:], start=parts[0]), [leaves[index] for index in wanted], retain_graph=True, allow_unused=True
-            )
+            found = _gradients(outputs, weights, [leaves[index] for index in wanted])
             for index, gradient in zip(wanted, found, strict=True):
                 if gradient is not None:
                     rows[row, self.starts[index] : self.starts[index + 1]] = gradient.reshape(-1).numpy()
         return rows
 
 
+def _gradients(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], leaves: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    parts = [
+        (leading(output, tuple(weight.shape)) * weight).sum()
+        for output, weight in zip(outputs, cotangents, strict=True)
+        if output.requires_grad
+    ]
+    if not parts:
+        return [None] * len(leaves)
+    return torch.autograd.grad(sum(parts[1:], start=parts[0]), leaves, retain_graph=True, allow_unused=True)
+
+
 def side(form: Form) -> Side:
     """Number the elements of a form."""
     sizes = [leaf.size for leaf in form.leaves]
     starts = np.cumsum([0, *sizes]).astype(np.int64)
-    leaf = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
-    kinds = np.array([item.floating for item in form.leaves], dtype=bool)
-    return Side(form, roles(form), starts, leaf, kinds[leaf] if len(sizes) else np.zeros(0, bool))
+    numbers = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
+    found = roles(form)
+    unknown = [one.read & leaf.floating for one, leaf in zip(found, form.leaves, strict=True)]
+    return Side(form, found, starts, numbers, np.concatenate(unknown) if unknown else np.zeros(0, bool))
 
 
 def aligned(output: Tensor) -> Tensor:

@@ -136,7 +136,8 @@ def _without_bias(copy: _Copy, node: fx.Node) -> fx.Node:
     if bias is None:
         return copy.same(node)
     target: Any = node.target
-    bare = copy.call(target, (*args[:2], *([None, *args[3:]] if len(args) > 3 else [])), shape, **_mapped(copy, node.kwargs))
+    rest = [None, *args[3:]] if len(args) > 3 else []
+    bare = copy.call(target, (*args[:2], *rest), shape, **_mapped(copy, node.kwargs))
     if name != "linear":
         kernel = shape_of(node.args[1]) or ()
         axes = (shape[1 - len(kernel)], *[1] * (len(kernel) - 2))  # inputs may come without a batch axis
@@ -194,7 +195,7 @@ def _without_weights(program: Program) -> dict[Any, Any]:
                 if name_of(node) in RANDOM:
                     continue
                 args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
-                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                values[node] = node.target(*args, **kwargs)
     return values
 
 
@@ -248,7 +249,7 @@ def _regroup(
 def _added(graph: fx.Graph, terms: list[fx.Node]) -> fx.Node:
     total = terms[0]
     for term in terms[1:]:
-        shape = torch.broadcast_shapes(shape_of(total) or (), shape_of(term) or ())
+        shape = torch.broadcast_shapes(shape_of(total) or (), shape_of(term) or ())  # type: ignore[no-untyped-call]
         total = graph.call_function(aten.add.Tensor, (total, term))
         total.meta["val"] = torch.empty(shape, device="meta", dtype=torch.float64)
     return total
@@ -260,7 +261,7 @@ def _push_into_cat(program: Program, node: fx.Node, only: dict[fx.Node, bool | N
         assert isinstance(term, fx.Node)
         if name_of(joined) == "cat" and only.get(term) and len(joined.users) == 1:
             parts: Any = joined.args[0]
-            axis = int(joined.args[1]) if len(joined.args) > 1 else 0  # type: ignore[call-overload]
+            axis: Any = joined.args[1] if len(joined.args) > 1 else 0
             shape, given = shape_of(joined) or (), shape_of(term) or ()
             axis %= len(shape)
             if len(given) == len(shape) and given[axis] == shape[axis] and any(only.get(part) for part in parts):

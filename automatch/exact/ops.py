@@ -1,4 +1,4 @@
-"""What the operators of a program mean to colouring: which only move elements, which scale them, which choose."""
+"""What the operators of a program mean to colouring: which only move elements, which scale them, which contract."""
 
 from __future__ import annotations
 
@@ -17,5 +17,4 @@ CONTRACTIONS = frozenset(
 )
 """Operators that sum products of a weight's elements with data."""
 SCALINGS = frozenset("mul add sub div neg rsub".split())
-SELECTIONS = frozenset("topk argmax argmin sort argsort".split())
 RANDOM = frozenset("randn rand randn_like rand_like randint normal bernoulli multinomial randperm".split())

@@ -6,8 +6,9 @@ every output. Outputs are paired where they do; where none agrees, by shape and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor, fx
@@ -64,18 +65,18 @@ def _at_start(one: Form) -> tuple[Tensor, ...]:
     return numbered.outputs(numbered.by_role(lambda role: role.fill))
 
 
-def _matched(ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: object) -> list[tuple[int, int]]:
-    used: set[int] = set()
-    chosen = []
+def _matched(
+    ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: Callable[[Tensor, Tensor], bool]
+) -> list[tuple[int, int]]:
+    """Pairs of outputs that fit, each used once, in the order of `theirs`."""
+    chosen: dict[int, int] = {}
     for whole in (True, False):  # equal shapes first, then a longer one's leading part
-        for j, y in enumerate(theirs):
-            for i, x in enumerate(ours):
-                if i in used or any(j == other for _, other in chosen) or (x.shape == y.shape) is not whole:
-                    continue
-                if _common(x, y) is not None and fits(x, y):  # type: ignore[operator]
-                    used.add(i)
-                    chosen.append((i, j))
-    return sorted(chosen, key=lambda pair: pair[1])
+        for (j, y), (i, x) in product(enumerate(theirs), enumerate(ours)):
+            if i in chosen.values() or j in chosen or (x.shape == y.shape) is not whole:
+                continue
+            if _common(x, y) is not None and fits(x, y):
+                chosen[j] = i
+    return [(i, j) for j, i in sorted(chosen.items())]
 
 
 def _common(x: Tensor, y: Tensor) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
+from math import prod, sqrt
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -29,9 +29,8 @@ _NEUTRAL: dict[Kind, float] = {"factor": 0.1, "scale": 1.0, "bias": 0.0, "positi
 _FLAT = 0.1
 _POSITIVE = frozenset("rsqrt sqrt log reciprocal".split())
 _NORMS = frozenset("layer_norm rms_norm group_norm native_layer_norm native_group_norm".split())
-
-
 _RANKS: tuple[Kind, ...] = ("factor", "positive", "scale", "bias", "other")
+"""Where an element has several readers, the first of these decides what it starts from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Role:
         """Standard noise on the scale that keeps activations in bounds."""
         match self.kind:
             case "factor":
-                return noise / self.fan_in**0.5
+                return noise / sqrt(self.fan_in)
             case "scale":
                 return 1 + 0.3 * noise
             case "positive":
@@ -77,14 +76,18 @@ class Roles:
     Attributes:
         kinds: The roles that occur.
         part: By element, the place of its role in `kinds`.
+        read: By element, whether any operator reads it; rows of a table that no index names are not read.
     """
 
     kinds: tuple[Role, ...]
     part: NDArray[np.int64]
+    read: NDArray[np.bool_]
 
     def of(self, feature: Callable[[Role], float]) -> NDArray[np.float64]:
         """A number by element."""
-        return np.array([feature(role) for role in self.kinds], np.float64)[self.part]
+        by_kind = np.array([feature(role) for role in self.kinds], np.float64)
+        found: NDArray[np.float64] = by_kind[self.part]
+        return found
 
     def draw(self, chance: np.random.Generator) -> NDArray[np.float64]:
         """Generic values."""
@@ -98,9 +101,7 @@ class Roles:
 
 def roles(form: Form) -> tuple[Roles, ...]:
     """The roles of every leaf's elements."""
-    return tuple(
-        _of_leaf(form, leaf, readers) for leaf, readers in zip(form.leaves, form.readers, strict=True)
-    )
+    return tuple(_of_leaf(form, leaf, readers) for leaf, readers in zip(form.leaves, form.readers, strict=True))
 
 
 def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -> Roles:
@@ -114,13 +115,19 @@ def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -
         operand = reader.all_input_nodes[place]
         role = replace(_use(form, operand, reader, place), flat=form.recipe.flat)
         index = as_read(form, leaf, operand)
-        elements = np.arange(leaf.size) if index is None else np.unique(index)
+        elements = np.arange(leaf.size) if index is None else _distinct(index, leaf.size)
         elements = elements[rank[elements] > _RANKS.index(role.kind)]
         if role not in found:
             found.append(role)
         part[elements] = found.index(role)
         rank[elements] = _RANKS.index(role.kind)
-    return Roles(tuple(found), part)
+    return Roles(tuple(found), part, rank < len(_RANKS))
+
+
+def _distinct(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    seen = np.zeros(size, bool)
+    seen[index.reshape(-1)] = True
+    return np.flatnonzero(seen)
 
 
 def _use(form: Form, operand: fx.Node, reader: fx.Node, place: int) -> Role:
@@ -132,10 +139,22 @@ def _use(form: Form, operand: fx.Node, reader: fx.Node, place: int) -> Role:
     if name in _NORMS and place:
         return Role("scale" if place == 1 else "bias")
     flat = sum(size > 1 for size in shape_of(operand) or ()) <= 1
-    if flat and name in ("add", "sub", "addcmul"):
+    if name in ("add", "sub", "addcmul") and (flat or _on_channels(form, operand, reader)):
         return Role("bias")
     others = [item for item in reader.all_input_nodes if item not in form.static and item not in form.held]
     return Role("scale" if flat and others and name == "mul" else "other")
+
+
+def _on_channels(form: Form, operand: fx.Node, reader: fx.Node) -> bool:
+    """Whether a term lies along the output channels of the einsum that it is added to: a bias by head, or by expert."""
+    made = next((item for item in reader.all_input_nodes if item is not operand), operand)
+    shape, held = shape_of(operand) or (), [item in form.held for item in made.all_input_nodes]
+    left, _, right = str(made.args[0]).replace(" ", "").partition("->") if name_of(made) == "einsum" else ("", "", "")
+    terms = left.split(",")
+    if "." in left or held.count(True) != 1 or len(held) != len(terms) or len(shape) > len(right):
+        return False
+    letters = terms[held.index(True)]
+    return all(size == 1 or letter in letters for size, letter in zip(shape[::-1], right[::-1], strict=False))
 
 
 def _number(value: object) -> float:

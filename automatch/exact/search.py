@@ -1,9 +1,9 @@
 """The search for a correspondence: refine until nothing parts, choose among equals, refine again.
 
 When refinement stands still, the elements of one colour are interchangeable as far as signatures tell: hidden units,
-heads, residual channels. Some pairing has to be chosen. The one tried first pairs every such colour in stored order, all
-at once; that is what a person would do, and most of these choices are free. Refinement then shows whether it holds: a
-wrong one puts the sides out of balance, and a smaller choice is tried, in the end one pair of one colour
+heads, residual channels. Some pairing has to be chosen. The one tried first pairs every such colour in stored order,
+all at once; that is what a person would do, and most of these choices are free. Refinement then shows whether it holds:
+a wrong one puts the sides out of balance, and a smaller choice is tried, in the end one pair of one colour
 (individualisation, as in McKay's graph canonisation, 1981). A colour is never paired whole without that check: stored
 order is wrong for transposed layouts.
 """
@@ -20,9 +20,10 @@ from automatch.exact.colours import Colouring, Flags, Floats, Ints, refined
 from automatch.exact.gradients import Side, cotangents
 from automatch.exact.twins import twins
 
-_DEAD = 1e-12  # of the largest gradient: rounding
+_DEAD = 1e-13  # of the largest gradient: rounding
 _SIGNATURES = 3
 _ROUNDS = 60
+_SPREAD = 0.3  # how far a value that whole rows share may lie from the mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +34,7 @@ class Found:
         colouring: The last colours.
         carriers: By side, for each element the one that carries the sum that both only enter through; itself mostly.
         alive: By element, whether any output depends on it.
-        choices: How many colours were paired by choice, any of the pairings being as good.
-        chosen: By element, whether its colour was paired so.
+        chosen: By element, whether its colour was paired by choice, other pairings being as good.
         rounds: How often both sides were evaluated.
     """
 
@@ -77,7 +77,8 @@ class Search:
     seed: int = 0
     rounds: int = field(default=0, init=False)
     weights: list[list[Tensor]] = field(init=False)
-    part: Flags = field(init=False)
+    base: tuple[Floats, Floats] = field(init=False)
+    elements: tuple[Ints, Ints] = field(init=False)
     fill: Floats = field(init=False)
     generic: Floats = field(init=False)
     fan: Floats = field(init=False)
@@ -87,17 +88,32 @@ class Search:
     def run(self, patience: int = _ROUNDS) -> Found:
         """Search until every live element is paired, nothing is left to choose, or patience ends."""
         self.weights = cotangents(self.shapes, _SIGNATURES, self.seed + 5)
+        sides = (self.source, self.target)
         carriers = (twins(self.source, self.weights, self.seed + 1), twins(self.target, self.weights, self.seed + 2))
-        parts = np.concatenate([_takes_part(self.source, carriers[0]), _takes_part(self.target, carriers[1])])
-        self.part = parts
-        self.fill = np.concatenate([_fills(self.source), _fills(self.target)])
-        self.generic = self.source.draw(self.seed + 3)
-        self.fan = self.source.by_role(lambda role: max(1.0, role.fan_in))
-        self.alive = np.zeros(len(parts), bool)
-        loose = np.concatenate([np.zeros(self.source.size, bool), _loose(self.target)])
-        self.chosen = np.zeros(len(parts), bool)
-        found = self._search(Colouring(np.where(parts, 0, -1), self.source.size, loose), patience)
-        return Found(found, carriers, self.alive, self.chosen, self.rounds)
+        fills = [side.by_role(lambda role: role.fill) for side in sides]
+        bears = [given == np.arange(side.size) for side, given in zip(sides, carriers, strict=True)]
+        self.base = (np.where(bears[0], fills[0], 0.0), np.where(bears[1], fills[1], 0.0))
+        # Most of a large vocabulary is never read; colours are kept for what takes part alone.
+        first, second = (np.flatnonzero(side.unknown & bear) for side, bear in zip(sides, bears, strict=True))
+        self.elements = (first, second)
+        self.fill = np.concatenate([fills[0][first], fills[1][second]])
+        self.generic = self.source.draw(self.seed + 3)[first]
+        self.fan = self.source.by_role(lambda role: max(1.0, role.fan_in))[first]
+        self.alive = np.zeros(len(self.fill), bool)
+        self.chosen = np.zeros(len(self.fill), bool)
+        loose = np.concatenate([np.zeros(len(first), bool), _loose(self.target)[second]])
+        found = self._search(Colouring(np.zeros(len(self.fill), np.int64), len(first), loose), patience)
+        return self.spread(found, carriers)
+
+    def spread(self, found: Colouring, carriers: tuple[Ints, Ints]) -> Found:
+        """The colours of all elements; those that took no part have none."""
+        border, total = self.source.size, self.source.size + self.target.size
+        places = np.concatenate([self.elements[0], border + self.elements[1]])
+        colours = np.full(total, -1, np.int64)
+        loose, alive, chosen = np.zeros(total, bool), np.zeros(total, bool), np.zeros(total, bool)
+        colours[places], loose[places] = found.colours, found.loose
+        alive[places], chosen[places] = self.alive, self.chosen
+        return Found(Colouring(colours, border, loose), carriers, alive, chosen, self.rounds)
 
     def _search(self, colouring: Colouring, patience: int) -> Colouring:
         colouring = self.step(colouring, first=True)
@@ -110,24 +126,30 @@ class Search:
             if chosen is None:
                 break
             colouring = chosen
+            ours, theirs = colouring.sizes()
+            if not ((ours > 1) & (ours == theirs)).any():
+                break  # what was chosen last was verified when it was chosen
         return colouring
 
     def step(self, colouring: Colouring, first: bool = False) -> Colouring:
         """Evaluate both sides on these colours and part them by what comes out."""
-        values = np.where(self.part, self.fill, 0.0) if first else self.values(colouring)
+        values = self.fill if first else self.values(colouring)
         self.rounds += 1
-        border = self.source.size
-        rows = np.concatenate(
-            [
-                self.source.gradients(values[:border], self.weights),
-                self.target.gradients(values[border:], self.weights),
-            ],
-            axis=1,
-        )
+        border = colouring.border
+        parts = []
+        for side, base, places, given in (
+            (self.source, self.base[0], self.elements[0], values[:border]),
+            (self.target, self.base[1], self.elements[1], values[border:]),
+        ):
+            flat = base.copy()
+            flat[places] = given
+            parts.append(side.gradients(flat, self.weights)[:, places])
+        rows = np.concatenate(parts, axis=1)
         rows[~np.isfinite(rows)] = 0.0
-        live = (np.abs(rows) > _DEAD * np.abs(rows[:, self.part]).max(initial=0.0)).any(0) & self.part
-        self.alive |= live
-        return refined(colouring, np.where(live, rows, 0.0), self.alive)
+        floor = _DEAD * max(float(rows.max(initial=0.0)), -float(rows.min(initial=0.0)))
+        rows[np.abs(rows) <= floor] = 0.0
+        self.alive |= rows.any(0)
+        return refined(colouring, rows, self.alive)
 
     def values(self, colouring: Colouring) -> Floats:
         """Values by colour: the generic value of its first source element, smaller where many elements share it."""
@@ -136,13 +158,16 @@ class Search:
         sharing, other = colouring.sizes()
         values = np.full(colouring.count + 1, np.nan)
         backwards = np.flatnonzero(source >= 0)[::-1]
-        # A factor shared by a whole row adds up with itself; scaling it down keeps the sums in bounds.
-        crowd = np.sqrt(np.clip(sharing[source[backwards]], 1, self.fan[backwards]))
-        values[source[backwards]] = self.generic[backwards] / crowd
+        # A factor shared by a row adds up with itself: what many share is scaled down, and what whole rows share stays
+        # near the mean that it started from. Activations keep their scale through any depth.
+        shared, fan, drawn = sharing[source[backwards]], self.fan[backwards], self.generic[backwards]
+        near_mean = (1 + _SPREAD * np.tanh(drawn * np.sqrt(fan))) / fan
+        whole_rows = (fan > 1) & (shared >= fan)
+        values[source[backwards]] = np.where(whole_rows, near_mean, drawn / np.sqrt(np.clip(shared, 1, fan)))
         # A colour out of balance holds weights that one side lacks: they stay where they change nothing.
         values[:-1][sharing != other] = np.nan
         spread = values[colours]
-        return np.where(self.part, np.where(np.isnan(spread), self.fill, spread), 0.0)
+        return np.where(np.isnan(spread), self.fill, spread)
 
     def choose(self, colouring: Colouring) -> Colouring | None:
         """Pair equals by choice; None where there is nothing left to choose."""
@@ -173,8 +198,8 @@ class Search:
 
     def in_order(self, ours: Ints, theirs: Ints) -> Equals:
         """The elements in the order in which a person would pair them: leaf by leaf, leaves of equal share together."""
-        left = self.source.leaf[ours]
-        right = self.target.leaf[theirs - self.source.size]
+        left = self.source.leaf[self.elements[0][ours]]
+        right = self.target.leaf[self.elements[1][theirs - len(self.elements[0])]]
         share, other = np.bincount(left), np.bincount(right)
         alike = np.array_equal(np.sort(share[share > 0]), np.sort(other[other > 0]))
         if alike and (share > 0).sum() > 1:
@@ -209,13 +234,6 @@ def _proposals(equals: list[Equals]) -> Iterator[list[Equals]]:
         yield equals[:1]
 
 
-def _takes_part(side: Side, carriers: Ints) -> Flags:
-    return side.floating & (carriers == np.arange(side.size))
-
-
-def _fills(side: Side) -> Floats:
-    return side.by_role(lambda role: role.fill)
-
-
 def _loose(side: Side) -> Flags:
-    return side.by_role(lambda role: float(role.kind in ("bias", "scale"))) > 0
+    found: Flags = side.by_role(lambda role: float(role.kind in ("bias", "scale"))) > 0
+    return found

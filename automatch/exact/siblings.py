@@ -8,7 +8,7 @@ from torch import fx
 
 from automatch.exact.colours import Ints
 from automatch.exact.form import Form
-from automatch.exact.ops import CONTRACTIONS, SCALINGS
+from automatch.exact.ops import CONTRACTIONS
 from automatch.exact.reading import as_read
 from automatch.trace.program import name_of
 
@@ -88,10 +88,10 @@ def _readings(form: Form) -> dict[tuple[fx.Node, int], Reading]:
     found: dict[tuple[fx.Node, int], Reading] = {}
     for number, (leaf, readers) in enumerate(zip(form.leaves, form.readers, strict=True)):
         for reader, place in readers:
-            if place < len(reader.all_input_nodes):
-                index = as_read(form, leaf, reader.all_input_nodes[place])
-                if index is not None:
-                    found[reader, place] = Reading(number, index)
+            operands = reader.all_input_nodes
+            index = as_read(form, leaf, operands[place]) if place < len(operands) else None
+            if index is not None:
+                found[reader, place] = Reading(number, index)
     return found
 
 
@@ -133,9 +133,7 @@ def _bias(node: fx.Node, readings: dict[tuple[fx.Node, int], Reading]) -> Readin
     if own is not None:
         return Reading(own.leaf, own.index.reshape(-1))
     for user in node.users:
-        if name_of(user) in SCALINGS and name_of(user) == "add":
-            for place in (0, 1):
-                added = readings.get((user, place))
-                if added is not None:
-                    return Reading(added.leaf, added.index.reshape(-1))
+        added = [readings[user, place] for place in (0, 1) if (user, place) in readings]
+        if name_of(user) == "add" and added:
+            return Reading(added[0].leaf, added[0].index.reshape(-1))
     return None

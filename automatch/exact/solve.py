@@ -45,20 +45,26 @@ def solved(leaf: Leaf, form: Form, whole: Expr, given: Mapping[str, Expr]) -> di
         given: Weights of the leaf that are already determined.
     """
     chance = torch.Generator().manual_seed(11)
-    drawn = {
+    positive = {
         item.key: torch.rand(item.shape, generator=chance, dtype=torch.float64) + 0.5 for item in source_leaves(whole)
     }
-    wanted = run(whole, drawn.__getitem__, dtype=torch.float64) * leaf.scale + leaf.shift
+    negative = {key: -value for key, value in positive.items()}  # a weight of which `log(-a)` is wanted is negative
     shapes = {name: tuple(form.program.values[name].shape) for name in leaf.weights}
-    for proposal in islice(_proposals(leaf, shapes, whole, given), _MOST):
-        try:
-            values = {name: run(expr, drawn.__getitem__, dtype=torch.float64) for name, expr in proposal.items()}
-            made = evaluate(leaf, form, values)
-        except (RuntimeError, ValueError):
-            continue
-        if _same(made, wanted):
-            return {name: expr for name, expr in proposal.items() if name not in given}
+    for drawn in (positive, negative):
+        for proposal in islice(_proposals(leaf, shapes, whole, given), _MOST):
+            if _gives(proposal, leaf, form, whole, drawn):
+                return {name: expr for name, expr in proposal.items() if name not in given}
     return f"its weights ({', '.join(leaf.weights)}) could not be told from the value that they make together"
+
+
+def _gives(proposal: Mapping[str, Expr], leaf: Leaf, form: Form, whole: Expr, drawn: Mapping[str, Tensor]) -> bool:
+    """Whether the proposed weights make the value, run by the target's own program."""
+    try:
+        wanted = run(whole, drawn.__getitem__, dtype=torch.float64) * leaf.scale + leaf.shift
+        values = {name: run(expr, drawn.__getitem__, dtype=torch.float64) for name, expr in proposal.items()}
+        return _same(evaluate(leaf, form, values), wanted)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

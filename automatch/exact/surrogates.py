@@ -8,7 +8,7 @@ equal gradients. Nothing is proved on a stand-in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -16,6 +16,8 @@ from torch import Tensor, fx
 from automatch.trace.program import name_of
 
 _KEPT = 0.5  # how much of the mean is taken off
+Call: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""A function, its positional arguments and its keyword arguments."""
 
 
 def damped(v: Tensor) -> Tensor:
@@ -51,12 +53,14 @@ def group_norm(
 
 def ramp(x: Tensor, *_: Any) -> Tensor:
     """The stand-in for `relu` and its clamped forms, so that no unit is dead."""
-    return torch.nn.functional.softplus(x)
+    smooth: Tensor = torch.nn.functional.softplus(x)
+    return smooth
 
 
 def part_mean(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Half a mean, where the mean is taken off the value that it is the mean of."""
-    return _KEPT * torch.ops.aten.mean.dim(x, *args, **kwargs)
+    mean: Tensor = torch.ops.aten.mean.dim(x, *args, **kwargs)
+    return _KEPT * mean
 
 
 def variance(x: Tensor, axes: Any, keepdim: bool) -> Tensor:
@@ -114,7 +118,7 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-def substitute(node: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
+def substitute(node: fx.Node) -> Call | None:
     """The call that stands in for a recorded one; None where it stays as it is."""
     name, args, kwargs = name_of(node), node.args, dict(node.kwargs)
     if name in _WHOLE:
@@ -134,7 +138,7 @@ def substitute(node: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | N
     return None
 
 
-_WHOLE = {
+_WHOLE: dict[str, Any] = {
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "group_norm": group_norm,
@@ -146,7 +150,7 @@ _WHOLE = {
 }
 
 
-def _spread(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _spread(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     if name in ("var", "std"):
         axes = args[1] if len(args) > 1 else kwargs.get("dim")
         keepdim = kwargs.get("keepdim", args[3] if len(args) > 3 else False)

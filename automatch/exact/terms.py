@@ -1,7 +1,7 @@
 """What a source leaf is made of, element by element: a sum of stored elements, or else an expression.
 
-Most leaves are one stored weight under an affine. A leaf that only moves, scales and adds weights (`cls + pos`) is a sum
-of several. Anything else (a weight norm, an exponential) is one term that stands for the whole expression.
+Most leaves are one stored weight under an affine. A leaf that only moves, scales and adds weights (`cls + pos`) is a
+sum of several. Anything else (a weight norm, an exponential) is one term that stands for the whole expression.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _linear(root: fx.Node, form: Form) -> _Linear | None:
         name = program.weights[root]
         shape = program.values[name].shape
         index = torch.arange(program.values[name].numel()).reshape(shape)
-        return _Linear(((name, index, torch.ones(shape, dtype=torch.float64)),), torch.zeros(shape, dtype=torch.float64))
+        ones, zeros = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+        return _Linear(((name, index, ones),), zeros)
     return of(root)
 
 
@@ -117,6 +118,7 @@ def _constant(arg: Any, form: Form) -> _Linear | None:
 
 def _moved(node: fx.Node, inner: _Linear, static: Mapping[fx.Node, Any]) -> _Linear | None:
     def run(value: Tensor) -> Any:
+        args: Any
         args, kwargs = fx.map_arg((node.args[1:], dict(node.kwargs)), lambda item: static[item])
         kwargs = {key: value for key, value in kwargs.items() if key != "dtype"}
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
@@ -135,7 +137,7 @@ def _moved(node: fx.Node, inner: _Linear, static: Mapping[fx.Node, Any]) -> _Lin
 
 
 def _added(left: _Linear, right: _Linear, sign: float) -> _Linear:
-    shape = torch.broadcast_shapes(left.shift.shape, right.shift.shape)
+    shape = torch.broadcast_shapes(left.shift.shape, right.shift.shape)  # type: ignore[no-untyped-call]
 
     def spread(items: tuple[tuple[str, Tensor, Tensor], ...], factor: float) -> list[tuple[str, Tensor, Tensor]]:
         return [(name, index.expand(shape), factor * scale.expand(shape)) for name, index, scale in items]
@@ -156,7 +158,7 @@ def _scaled(node: fx.Node, form: Form, of: Callable[[Any], _Linear | None]) -> _
         return None
     factor = torch.as_tensor(factor, dtype=torch.float64)
     factor = 1 / factor if name == "div" else factor
-    shape = torch.broadcast_shapes(inner.shift.shape, factor.shape)
+    shape = torch.broadcast_shapes(inner.shift.shape, factor.shape)  # type: ignore[no-untyped-call]
     items = tuple((key, index.expand(shape), scale * factor) for key, index, scale in inner.items)
     return _Linear(items, inner.shift * factor)
 

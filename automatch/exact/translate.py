@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from automatch.core.expr import Affine, Constant, Elementwise, Expr, Function, Product, Reduce, Slice, Source, Sum
+from automatch.core.expr import Concat, Constant, Elementwise, Expr, Function, Product, Reduce, Source, Sum
 from automatch.exact.form import Form
 from automatch.exact.normalise import shape_of
 from automatch.exact.ops import MOVES
-from automatch.synthesize.build import affine, reshape
+from automatch.synthesize.build import affine
 from automatch.synthesize.layout import element_map, expression
 from automatch.trace.program import name_of
 
@@ -46,7 +46,7 @@ class _NoWords(Exception):
 
 
 def translated(root: fx.Node, form: Form) -> Translation | str:
-    """Write a weights-only value as an expression; the operator's name where the algebra cannot say it."""
+    """Write a weights-only value as an expression; the reason where the algebra cannot say it."""
     known: dict[fx.Node, Expr] = {}
 
     def of(value: Any) -> Expr:
@@ -94,8 +94,13 @@ def _step(node: fx.Node, form: Form, of: Callable[[Any], Expr]) -> Expr:
         return _applied(_POWERS[float(args[1])], of(args[0]))
     if name in ("linalg_vector_norm", "norm", "sum", "mean"):
         return _reduced(name, node, of(args[0]))
+    return _joined(name, node, of)
+
+
+def _joined(name: str, node: fx.Node, of: Callable[[Any], Expr]) -> Expr:
+    args: Any = node.args
     if name == "_weight_norm":
-        return _weight_norm(of(args[0]), of(args[1]), int(args[2]) if len(args) > 2 else 0)  # type: ignore[call-overload]
+        return _weight_norm(of(args[0]), of(args[1]), int(args[2]) if len(args) > 2 else 0)
     if name == "cat":
         return _cat(node, of)
     raise _NoWords(f"there is no word for {name}")
@@ -169,11 +174,6 @@ def _weight_norm(v: Expr, g: Expr, dim: int) -> Expr:
 
 
 def _cat(node: fx.Node, of: Callable[[Any], Expr]) -> Expr:
-    from automatch.core.expr import Concat
-
     parts: Any = node.args[0]
     axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     return Concat(tuple(of(part) for part in parts), int(axis) % len(shape_of(node) or (0,)))
-
-
-__all__ = ["Affine", "Slice", "Translation", "reshape", "translated"]

@@ -15,7 +15,7 @@ from automatch.exact.colours import Ints, Tolerance, parted
 from automatch.exact.gradients import Side
 
 _EQUAL = Tolerance(1e-10, 1e-13)
-_DEAD = 1e-12
+_DEAD = 1e-13
 
 
 def twins(side: Side, cotangents: Sequence[Sequence[Tensor]], seed: int) -> Ints:
@@ -23,13 +23,16 @@ def twins(side: Side, cotangents: Sequence[Sequence[Tensor]], seed: int) -> Ints
 
     Twins within one leaf are left apart: both sides hold them alike.
     """
-    rows = np.concatenate([side.gradients(side.draw(seed + 100 * draw), cotangents[:2]) for draw in range(2)])
+    unknown = np.flatnonzero(side.unknown)
+    drawn = (side.gradients(side.draw(seed + 100 * draw), cotangents[:1]) for draw in range(2))
+    rows = np.concatenate([gradient[:, unknown] for gradient in drawn])
     rows[~np.isfinite(rows)] = 0.0
-    live = np.flatnonzero((np.abs(rows) > _DEAD * np.abs(rows).max(initial=0.0)).any(0))
+    telling = (np.abs(rows) > _DEAD * np.abs(rows).max(initial=0.0)).any(0)
+    live, rows = unknown[telling], rows[:, telling]
     first = np.arange(side.size)
     if not len(live):
         return first
-    colours = parted(np.zeros(len(live), np.int64), rows[:, live], _EQUAL)
+    colours = parted(np.zeros(len(live), np.int64), rows, _EQUAL)
     # Which twin carries the sum must not depend on the order in which a side's code happens to add: the one in the
     # largest weight does (of words and positions, the words).
     sizes = np.array([leaf.size for leaf in side.form.leaves])

@@ -25,7 +25,7 @@ from automatch.errors import TraceError
 from automatch.trace.inputs import Inputs
 from automatch.trace.isolate import duplicate, stand_in
 from automatch.trace.lines import blame
-from automatch.trace.weights import Inventory, of_module, origin_of
+from automatch.trace.weights import Inventory, identity, of_module, origin_of
 
 aten = torch.ops.aten
 _RECURRENT: dict[Any, Callable[..., Any]] = {
@@ -150,9 +150,30 @@ def _run(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> 
     return _program(recorded, dict(zip(names, found, strict=True)), _values(now, state), inventory, rung)
 
 
+def _drafted(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
+    """A draft, which guesses at branches that depend on data, so it must give what the model gives.
+
+    Raises:
+        RuntimeError: It took another branch.
+    """
+    program = _exported(torch.export.draft_export, model, inputs, inventory, rung)
+    args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (inputs.args, inputs.kwargs))
+    with torch.no_grad():
+        wanted = [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
+    env = _values_of(program)
+    made = [env[node] for node in program.outputs]
+    if len(made) == len(wanted) and not all(map(_close, made, wanted)):
+        raise RuntimeError("the draft gives other outputs than the model")
+    return program
+
+
+def _close(made: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(made.double(), wanted.double(), rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 _RUNGS: tuple[tuple[Rung, Callable[[nn.Module, Inputs, Inventory, Rung], Program]], ...] = (
     ("export", lambda *given: _exported(torch.export.export, *given)),
-    ("draft_export", lambda *given: _exported(torch.export.draft_export, *given)),
+    ("draft_export", _drafted),
     ("recorder", _run),
 )
 
@@ -186,8 +207,6 @@ def _write_to_copies(graph: fx.Graph) -> None:
 
 def _inventory_of(inventory: Inventory, state: Mapping[str, Tensor]) -> Inventory:
     """The caller's inventory, found again by the tensors of the copy."""
-    from automatch.trace.weights import identity
-
     by_tensor = {identity(state[weight.name]): weight.name for weight in inventory.weights}
     return Inventory(inventory.weights, inventory.first, by_tensor, inventory.notes)
 
@@ -262,16 +281,22 @@ def _program(
 
 
 def _note_shapes(program: Program) -> None:
-    """Run it once: sizes that the recorder left open are known then, and a recording that cannot be rerun fails here."""
+    """Run it once: sizes that the recorder left open are known then, and what cannot be rerun fails here."""
+    for node, value in _values_of(program).items():
+        node.meta["val"] = pytree.tree_map(_shape_alone, value)
+
+
+def _values_of(program: Program) -> dict[fx.Node, Any]:
+    """Every value on the recorded inputs and the model's own weights."""
     env: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 env[node] = program.values[program.weights[node]] if node in program.weights else program.fixed[node]
-            else:
-                args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
-                env[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-            node.meta["val"] = pytree.tree_map(_shape_alone, env[node])
+                continue
+            args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+            env[node] = node.target(*args, **kwargs)
+    return env
 
 
 def _shape_alone(value: Any) -> Any:

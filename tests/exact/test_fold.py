@@ -2,90 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automatch.exact.fold import folded
-from automatch.exact.form import Form, Recipe, evaluate, form
-from automatch.exact.gradients import side
-from automatch.exact.normalise import normalised
-from automatch.exact.outputs import pair_outputs
-from automatch.exact.search import Search
-from automatch.exact.snap import snap
-from automatch.trace.inputs import normalise
-from automatch.trace.program import Program, name_of, record
+from automatch.exact.form import form
+from automatch.trace.program import name_of
+from tests.exact.pairs import EFFECTIVE, Values, mismatched, recorded, same_function
 from tests.support import Net, weight
-
-EFFECTIVE = Recipe(effective=True)
-Values = Mapping[str, Tensor]
-Pass = Callable[[Program], Program]
-
-
-def recorded(model: nn.Module, *inputs: Tensor) -> Program:
-    return normalised(record(model.eval(), normalise(inputs)))
-
-
-def drawn(program: Program, seed: int = 0) -> dict[str, Tensor]:
-    """Generic weights; positive, so that they can be variances."""
-    chance = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.rand(value.shape, generator=chance, dtype=torch.float64) + 0.2
-        if value.is_floating_point()
-        else value
-        for name, value in program.values.items()
-    }
-
-
-def outputs(program: Program, values: Values) -> list[Tensor]:
-    env: dict[fx.Node, Tensor] = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder":
-            env[node] = values[program.weights[node]] if node in program.weights else program.fixed[node]
-        else:
-            args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), env.__getitem__)
-            env[node] = node.target(*args, **kwargs)
-    return [env[node] for node in program.outputs]
-
-
-def same_function(before: Program, after: Program) -> bool:
-    values = drawn(before)
-    pairs = zip(outputs(before, values), outputs(after, values), strict=True)
-    return all(bool(((x - y).abs() <= 1e-12 * (1 + x.abs())).all()) for x, y in pairs)
-
-
-def operators(program: Program) -> list[str]:
-    return [name_of(node) for node in program.graph.nodes if node.op == "call_function"]
-
-
-def mismatched(source: Program, target: Program, convert: Callable[[Values], Values]) -> list[str]:
-    """Target weights with an element that is not paired with its known counterpart; no element lacks one."""
-    pairing = pair_outputs(source, target, EFFECTIVE)
-    forms = form(source, pairing.source, EFFECTIVE), form(target, pairing.target, EFFECTIVE)
-    snap(forms)
-    ours, theirs = side(forms[0]), side(forms[1])
-    found = Search(ours, theirs, pairing.shapes).run()
-    assert found.fault == 0
-    given = drawn(source)
-    values = _flat(forms[0], given), _flat(forms[1], convert(given))
-    colours, border = found.colouring.colours, ours.size
-    assert (colours[border:] >= 0).any()
-    place = {int(colour): index for index, colour in enumerate(colours[:border]) if colour >= 0}
-    return sorted(
-        {
-            theirs.form.leaves[theirs.leaf[index]].weights[0]
-            for index, colour in enumerate(colours[border:])
-            if colour >= 0 and not np.isclose(values[0][place[int(colour)]], values[1][index], rtol=1e-9, atol=0)
-        }
-    )
-
-
-def _flat(one: Form, values: Values) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.concatenate([evaluate(leaf, one, values).double().reshape(-1).numpy() for leaf in one.leaves])
 
 
 def _batch_norm_folded(values: Values, conv: str, norm: str) -> tuple[Tensor, Tensor]:

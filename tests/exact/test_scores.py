@@ -14,7 +14,7 @@ from automatch.exact.form import form
 from automatch.exact.graph_copy import draft
 from automatch.exact.scores import scores_scaled
 from automatch.trace.program import Program, name_of
-from tests.exact.test_fold import EFFECTIVE, Values, mismatched, operators, recorded, same_function
+from tests.exact.pairs import EFFECTIVE, Values, mismatched, operators, recorded, same_function
 from tests.support import Forward, Net, weight
 
 WIDTH, HEADS, LENGTH = 12, 2, 5  # no power of two, so that no rounding of the scale goes unseen
