@@ -22,7 +22,7 @@ Call: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 def damped(v: Tensor) -> Tensor:
     """The stand-in for `v ** -0.5`: it tames large values without making the norm flat anywhere."""
-    return (1 + v) ** -0.25
+    return (1 + v) ** -0.45
 
 
 def layer_norm(
