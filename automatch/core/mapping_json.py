@@ -273,7 +273,9 @@ def _evidence(value: object, where: str) -> Evidence:
     layer = members.take_or("source_layer", natural, None)
     shown = members.take_or("shown", _shown, None)
     members.close()
-    return Evidence(cast('Literal["colours", "structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown)
+    return Evidence(
+        cast('Literal["colours", "structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown
+    )
 
 
 def _shown(value: object, where: str) -> Shown:

@@ -71,11 +71,14 @@ def _facts(record: MappingRecord, entry: Entry) -> Iterator[tuple[str, str]]:
     yield from _listed("reads", [f"{key}  {list(shapes.get(key, ()))}" for key in entry.sources])
     if evidence.source_layer is not None:
         yield "layer", f"takes source layer {evidence.source_layer}"
-    yield "decided by", {
-        "colours": "gradient colours (both models were run)",
-        "structure": "structure (both graphs)",
-        "names": "names (keys and shapes)",
-    }[evidence.method]
+    yield (
+        "decided by",
+        {
+            "colours": "gradient colours (both models were run)",
+            "structure": "structure (both graphs)",
+            "names": "names (keys and shapes)",
+        }[evidence.method],
+    )
     if evidence.shown is not None:
         yield "shown", f"{evidence.shown.elements:,} of {evidence.shown.of:,} elements: {evidence.shown.reason}"
     yield from _listed("why", evidence.reasons)

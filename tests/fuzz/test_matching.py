@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 
 from tests.fuzz.campaign import answer, run
 from tests.fuzz.judge import judge
 from tests.fuzz.pair import Pair, pairs
-
-pytestmark = pytest.mark.skip(reason="needs the exact matcher")
 
 SEEDS = range(60)
 
