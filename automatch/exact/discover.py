@@ -72,7 +72,7 @@ def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str
     """
     readings: dict[tuple[bool, bool], tuple[Program, Program]] = {}
     best: _Trial | None = None
-    recipes = RECIPES
+    recipes: tuple[Recipe, ...] = RECIPES
     for draw in range(seed, seed + _DRAWS):
         agreeing = []
         for recipe in recipes:
