@@ -186,7 +186,7 @@ def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, 
 def _manners(number: int) -> tuple[Manner, ...]:
     """How a draw is made, and how it is made again where the numbers run out of the models' domain."""
     mild = (Manner(), Manner(temper=0.4), Manner(temper=0.1))
-    if number % 3 == 2:
+    if number % 3 == 2 or number >= DRAWS:
         return mild[1:]  # in a deep model, weights at full spread make all tokens alike, and attention says nothing
     return (Manner(flipped=True), *mild) if number % 2 else mild
 
