@@ -96,15 +96,17 @@ def match(
         quiet: Show no progress.
     """
     from automatch.cli.matching import run
-    from automatch.cli.twins import run as run_with_twins
 
-    sides = (source, source_inputs, source_input), (target, target_inputs, target_input)
-    policy = _layers(layers)
-    if source_twin is not None or target_twin is not None:
-        twins = source_twin, target_twin
-        run_with_twins(*sides, twins, output, layers=policy, device=device, allow_untraced=allow_untraced, quiet=quiet)
-        return
-    run(*sides, output, layers=policy, device=device, allow_untraced=allow_untraced, quiet=quiet)
+    run(
+        (source, source_inputs, source_input),
+        (target, target_inputs, target_input),
+        output,
+        twins=(source_twin, target_twin),
+        layers=_layers(layers),
+        device=device,
+        allow_untraced=allow_untraced,
+        quiet=quiet,
+    )
 
 
 @app.command

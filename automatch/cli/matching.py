@@ -12,6 +12,7 @@ from automatch.cli.console import show
 from automatch.cli.progress import progress, without_torch_logs
 from automatch.cli.references import Device
 from automatch.cli.sides import make, request
+from automatch.cli.twins import options
 from automatch.errors import AutomatchError, InputsError
 from automatch.report.summary import summary
 
@@ -29,6 +30,7 @@ def run(
     target: Named,
     output: Path,
     *,
+    twins: tuple[str | None, str | None] = (None, None),
     layers: LayerPolicy = "uniform",
     device: Device = "meta",
     allow_untraced: bool = False,
@@ -40,6 +42,7 @@ def run(
         source: The side that has the weights.
         target: The side that needs them.
         output: The mapping file to write.
+        twins: What the user calls small models of both sides' code, built with real tensors; None twice for none.
         layers: The layer policy.
         device: Where factories build.
         allow_untraced: Whether names and shapes alone will do where a model cannot be traced.
@@ -49,6 +52,7 @@ def run(
         AutomatchError: A model, its inputs or the output cannot be used, or the matching refused.
     """
     writable(output)
+    small = options(*twins) if any(twins) else {}
     sides = request("source", *source, device), request("target", *target, device)
     with progress(quiet) as stage, without_torch_logs():
         stage("building the models")
@@ -62,6 +66,7 @@ def run(
                 layers=layers,
                 allow_untraced=allow_untraced,
                 progress=stage,
+                **small,
             )
         except InputsError as error:
             raise InputsError(f"{error}\n{INPUTS_HELP}") from error

@@ -7,65 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from automatch import match
-from automatch.align.policy import LayerPolicy
-from automatch.cli.console import show
 from automatch.cli.inputs import beside, from_factory
-from automatch.cli.matching import INPUTS_HELP, Named, writable
-from automatch.cli.progress import progress, without_torch_logs
-from automatch.cli.references import Device, Factory, build, parse
-from automatch.cli.sides import make, request
-from automatch.errors import InputsError, ModelError
-from automatch.report.summary import summary
-
-
-def run(
-    source: Named,
-    target: Named,
-    twins: tuple[str | None, str | None],
-    output: Path,
-    *,
-    layers: LayerPolicy = "uniform",
-    device: Device = "meta",
-    allow_untraced: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Match two models through small twins of the same code, and write the mapping.
-
-    Args:
-        source: The side that has the weights.
-        target: The side that needs them.
-        twins: What the user calls the source's twin and the target's.
-        output: The mapping file to write.
-        layers: The layer policy.
-        device: Where the models of full size are built; twins are built with real tensors.
-        allow_untraced: Whether names and shapes alone will do where a model cannot be traced.
-        quiet: Whether to show no progress.
-
-    Raises:
-        AutomatchError: A model, a twin, its inputs or the output cannot be used, or the matching refused.
-    """
-    writable(output)
-    small = options(*twins)
-    sides = request("source", *source, device), request("target", *target, device)
-    with progress(quiet) as stage, without_torch_logs():
-        stage("building the models")
-        (large, large_inputs), (new, new_inputs) = map(make, sides)
-        try:
-            mapping = match(
-                large,
-                new,
-                source_inputs=large_inputs,
-                target_inputs=new_inputs,
-                layers=layers,
-                allow_untraced=allow_untraced,
-                progress=stage,
-                **small,
-            )
-        except InputsError as error:
-            raise InputsError(f"{error}\n{INPUTS_HELP}") from error
-        mapping.save(output)
-    show([*summary(mapping.record), f"\nwrote {output}"])
+from automatch.cli.references import Factory, build, parse
+from automatch.errors import ModelError
 
 
 def options(source: str | None, target: str | None) -> dict[str, Any]:

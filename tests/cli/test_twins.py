@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from automatch.cli import main, twins
+from automatch.cli import main, matching, twins
 from automatch.errors import ModelError
 from automatch.mapping import Mapping
 
@@ -52,7 +52,7 @@ def test_the_command_hands_models_and_twins_to_match(
         seen.update(options, source=source, target=target)
         raise ModelError("seen enough")
 
-    monkeypatch.setattr(twins, "match", match)
+    monkeypatch.setattr(matching, "match", match)
     words = ["--source-twin", f"{code}:small", "--target-twin", f"{code}:small", "--layers", "first", "--quiet"]
     assert main(["match", f"{code}:large", f"{code}:large", "-o", str(tmp_path / "m.json"), *words]) == 2
     assert seen["source"].weight.is_meta
