@@ -37,6 +37,10 @@ class MappingFormatError(MappingError):
     """A mapping (or expectation) file is damaged, of another kind, or of another version."""
 
 
+class InverseError(MappingError):
+    """A mapping has no inverse: some source weights cannot be told from the target's."""
+
+
 class PolicyError(AutomatchError):
     """A layer policy names layers that are not there."""
 

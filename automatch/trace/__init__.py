@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automatch.trace.checkpoint import load_checkpoint, read_shapes
+from automatch.checkpoint import load_checkpoint, read_shapes
 from automatch.trace.ladder import trace
 
 __all__ = ["load_checkpoint", "read_shapes", "trace"]

@@ -15,10 +15,10 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
+from automatch.checkpoint import open_checkpoint
 from automatch.core.graph import Graph, Rung
 from automatch.errors import InputsError, ModelError, TraceError
 from automatch.trace import draft, export, names, recorder
-from automatch.trace.checkpoint import read_shapes
 from automatch.trace.from_fx import convert
 from automatch.trace.imagine import imagined
 from automatch.trace.inputs import Inputs, derived, describe, fitted, missing, normalise, signature
@@ -91,7 +91,8 @@ def trace(
         return names.of_state(side, label)
     if isinstance(side, (str, os.PathLike)):
         say(f"{label}: reading {os.fspath(side)}")
-        return Graph(read_shapes(side), name=Path(side).name)
+        catalog = open_checkpoint(side)
+        return Graph(catalog.weights, notes=catalog.notes, name=Path(side).name)
     raise ModelError(
         f"the {label} is a {type(side).__name__}.\n"
         "Next: pass an nn.Module, a torch.export.ExportedProgram, a state dict, or the path of a checkpoint."

@@ -1,0 +1,89 @@
+"""Bytes from files by place: few files open at a time, every short read noticed."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from automatch.errors import CheckpointError
+
+_MOST = 64
+
+
+class Files:
+    """Files open for reading, the least recently used closed when there are too many. For one thread.
+
+    Attributes:
+        bytes_read: How many bytes `read_into` has read.
+
+    Example:
+        >>> memory = bytearray(5)
+        >>> with Files() as files:
+        ...     files.read_into(Path(__file__), 3, memoryview(memory))
+        ...     memory, files.bytes_read
+        (bytearray(b'Bytes'), 5)
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        """Nothing is open yet.
+
+        Args:
+            most: How many files may be open at a time.
+        """
+        self.bytes_read = 0
+        self._most = most
+        self._open: OrderedDict[Path, int] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def fd(self, path: Path) -> int:
+        """The descriptor of a file, good until the next call.
+
+        Raises:
+            CheckpointError: It cannot be opened.
+        """
+        if path in self._open:
+            self._open.move_to_end(path)
+            return self._open[path]
+        while len(self._open) >= self._most:
+            os.close(self._open.popitem(last=False)[1])
+        try:
+            self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return self._open[path]
+
+    def read_into(self, path: Path, offset: int, memory: memoryview) -> None:
+        """Fill memory with a file's bytes from a place on.
+
+        Raises:
+            CheckpointError: The file cannot be read, or ends too early.
+        """
+        memory = memory.cast("B") if memory.nbytes else memory[:0]
+        descriptor, done = self.fd(path), 0
+        while done < len(memory):
+            try:
+                count = os.preadv(descriptor, [memory[done:]], offset + done)
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if not count:
+                raise CheckpointError(
+                    f"{path}: this file ends at byte {offset + done}, {len(memory) - done} bytes early.\n"
+                    "Next: fetch it again; it was complete when it was opened, so leave it alone meanwhile."
+                )
+            done += count
+        self.bytes_read += done
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")
