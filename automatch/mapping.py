@@ -199,6 +199,22 @@ class Mapping:
         )
         return Mapping(with_proof(self._record, proof))
 
+    def inverse(self, *, partial: bool = False) -> Mapping:
+        """The mapping that makes the source's weights from the target's.
+
+        Where weights are only moved, there and back gives the same bytes; where the mapping computes, the way back
+        rounds, and the entries say so.
+
+        Args:
+            partial: Whether source weights that cannot be recovered become unmapped entries, rather than an error.
+
+        Raises:
+            InverseError: Source weights cannot be recovered and `partial` is not set; all are listed with the reason.
+        """
+        from automatch.inverse import inverse
+
+        return Mapping(inverse(self._record, partial=partial))
+
     def rules(self) -> RuleSet:
         """The mapping as rules that hold for every layer."""
         return generalise(self._record)
