@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automatch.apply.convert import convert
+    from automatch.conversion.convert import convert
     from automatch.errors import AutomatchError
     from automatch.mapping import Mapping, load
     from automatch.matching import match
@@ -24,7 +24,7 @@ __all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "match
 _HOMES = {
     "AutomatchError": "automatch.errors",
     "Mapping": "automatch.mapping",
-    "convert": "automatch.apply.convert",
+    "convert": "automatch.conversion.convert",
     "load": "automatch.mapping",
     "match": "automatch.matching",
 }

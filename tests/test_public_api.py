@@ -32,7 +32,18 @@ SIGNATURES: dict[str, list[str]] = {
         "*, allow_untraced=False",
         "*, progress=None",
     ],
-    "convert": ["checkpoint", "mapping", "out"],
+    "convert": [
+        "checkpoint",
+        "mapping",
+        "out",
+        "*, dtype=None",
+        "*, max_shard_size=None",
+        "*, entry=None",
+        "*, tied='each'",
+        "*, name='model'",
+        "*, format='safetensors'",
+        "*, progress=None",
+    ],
     "load": ["path"],
     "Mapping": ["record"],
     "Mapping.load": ["path"],
@@ -41,6 +52,7 @@ SIGNATURES: dict[str, list[str]] = {
     "Mapping.summary": ["self"],
     "Mapping.check": ["self", "expected"],
     "Mapping.rules": ["self"],
+    "Mapping.inverse": ["self", "*, partial=False"],
     "Mapping.__getitem__": ["self", "target"],
 }
 
@@ -75,7 +87,7 @@ def test_public_functions_are_called_like_this(path: str) -> None:
 
 def test_a_mapping_offers_these() -> None:
     offered = [name for name in vars(automatch.Mapping) if not name.startswith("_")]
-    methods = ["apply", "check", "load", "prove", "rules", "save", "summary"]
+    methods = ["apply", "check", "inverse", "load", "prove", "rules", "save", "summary"]
     assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused"])
 
 

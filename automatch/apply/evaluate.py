@@ -10,9 +10,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import assert_never
 
 import torch
@@ -75,14 +76,24 @@ def evaluate(
     with torch.no_grad():
         leaves = _read_leaves(expr, read)
         if leaves:
-            dtype = reduce(_promote, (leaf.dtype for leaf in leaves.values()))
+            dtype = promoted(leaf.dtype for leaf in leaves.values())
             device = next(iter(leaves.values())).device
-        working = torch.float32 if _is_narrow(dtype) and _computes(expr) else dtype
+        working = working_dtype(expr, dtype)
         at_work = {key: leaf.to(working) for key, leaf in leaves.items()}
         result = _run(expr, _Bench(at_work, working, torch.device(device)))
         if dtype.is_floating_point:
             result = result.to(dtype)
         return _owned(result, list(leaves.values()))
+
+
+def promoted(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """The dtype that holds the values of several, as torch promotes them."""
+    return reduce(_promote, dtypes)
+
+
+def working_dtype(expr: Expr, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which an expression is computed whose sources are promoted to `dtype`."""
+    return torch.float32 if _is_narrow(dtype) and computes(expr) else dtype
 
 
 def _read_leaves(expr: Expr, read: Callable[[str], Tensor]) -> dict[str, Tensor]:
@@ -140,15 +151,15 @@ def _move(expr: Movement, bench: _Bench) -> Tensor:
 def _compute(expr: Arithmetic, bench: _Bench) -> Tensor:
     match expr:
         case Affine(of=of, scale=scale, shift=shift):
-            return _affine(_run(of, bench), scale, shift)
+            return affine(_run(of, bench), scale, shift)
         case Sum(parts=parts):
             return reduce(torch.add, [_run(part, bench) for part in parts])
         case Product(parts=parts):
             return reduce(torch.mul, [_run(part, bench) for part in parts])
         case Elementwise(of=of, function=function):
-            return _FUNCTIONS[function](_run(of, bench))
+            return FUNCTIONS[function](_run(of, bench))
         case Reduce(of=of, kind=kind, axes=axes, keepdim=keepdim):
-            return _reduce(_run(of, bench), kind, axes, keepdim)
+            return reduced(_run(of, bench), kind, axes, keepdim)
         case _:
             assert_never(expr)
 
@@ -157,17 +168,60 @@ def _gather(x: Tensor, index: tuple[int, ...]) -> Tensor:
     return x.reshape(-1).index_select(0, torch.tensor(index, dtype=torch.int64, device=x.device))
 
 
-def _reduce(x: Tensor, kind: Reduction, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    if kind == "sum":
+def reduced(x: Tensor, kind: Reduction, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
+    """Axes summed up; every entry of the result has the same bits whatever is computed beside it."""
+    if kind == "sum" and not _fractional(x):
         return x.sum(axes, keepdim)
-    # A mean or a root of whole numbers is not whole.
-    x = x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
-    return x.mean(axes, keepdim) if kind == "mean" else torch.linalg.vector_norm(x, dim=axes, keepdim=keepdim)
+    x = _to_fractional(x)
+    if kind == "norm":
+        return _total(x.abs().square(), axes, keepdim).sqrt()
+    total = _total(x, axes, keepdim)
+    return total if kind == "sum" else total / prod(x.shape[axis] for axis in axes)
+
+
+def _total(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """A sum in pairs: torch's own depends on the number of threads and on what lies beside the entries."""
+    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    lines = x.permute(*axes, *kept).reshape(-1, *(x.shape[axis] for axis in kept))
+    while len(lines) > 1:
+        half = len(lines) // 2
+        paired = lines[:half] + lines[half : 2 * half]
+        lines = torch.cat([paired, lines[2 * half :]]) if len(lines) % 2 else paired
+    total = lines.sum(0)  # of one line, or none
+    return total.reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)]) if keepdim else total
+
+
+def _fractional(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
+def _to_fractional(x: Tensor) -> Tensor:
+    """A mean, a root, an exponential of whole numbers is not whole."""
+    return x if _fractional(x) else x.to(torch.get_default_dtype())
+
+
+# The functions below are composed of those that give an entry the same bits wherever in a tensor it stands. Torch's own
+# compute the last few entries of a thread's share in another way.
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return torch.reciprocal(1 + torch.exp(-_to_fractional(x)))
+
+
+def _logit(x: Tensor) -> Tensor:
+    x = _to_fractional(x)
+    return torch.log(x / (1 - x))
+
+
+def _atanh(x: Tensor) -> Tensor:
+    x = _to_fractional(x)
+    return (torch.log1p(x) - torch.log1p(-x)) / 2
 
 
 def _softplus(x: Tensor) -> Tensor:
     # torch's own gives x itself above a threshold, which is not exact in float64
-    return torch.logaddexp(x, torch.zeros_like(x))
+    x = _to_fractional(x)
+    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
 def _inverse_softplus(x: Tensor) -> Tensor:
@@ -175,7 +229,7 @@ def _inverse_softplus(x: Tensor) -> Tensor:
     return x + torch.log(-torch.expm1(-x))
 
 
-_FUNCTIONS: dict[Function, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: dict[Function, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,
@@ -184,9 +238,9 @@ _FUNCTIONS: dict[Function, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
     "abs": torch.abs,
     "tanh": torch.tanh,
-    "atanh": torch.atanh,
-    "sigmoid": torch.sigmoid,
-    "logit": torch.logit,
+    "atanh": _atanh,
+    "sigmoid": _sigmoid,
+    "logit": _logit,
     "softplus": _softplus,
     "inverse_softplus": _inverse_softplus,
     "expm1": torch.expm1,
@@ -194,7 +248,8 @@ _FUNCTIONS: dict[Function, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _affine(x: Tensor, scale: float, shift: float) -> Tensor:
+def affine(x: Tensor, scale: float, shift: float) -> Tensor:
+    """`scale * x + shift`; whole numbers stay whole where they can."""
     scaled = x if scale == 1.0 else x * _number(scale, x.dtype)
     return scaled if shift == 0.0 else scaled + _number(shift, x.dtype)
 
@@ -208,7 +263,7 @@ def _number(value: float, dtype: torch.dtype) -> float | int:
 def _resize(x: Tensor, how: Resize) -> Tensor:
     for axis, (size, fit) in enumerate(zip(how.shape, how.fits, strict=True)):
         x = _fit(x, axis, size, fit)
-    return _affine(x, how.scale, 0.0)
+    return affine(x, how.scale, 0.0)
 
 
 def _fit(x: Tensor, axis: int, size: int, fit: Fit) -> Tensor:
@@ -230,7 +285,7 @@ def _fit(x: Tensor, axis: int, size: int, fit: Fit) -> Tensor:
             assert_never(fit)
 
 
-def _computes(expr: Expr) -> bool:
+def computes(expr: Expr) -> bool:
     """Whether anything in the expression is arithmetic, rather than movement."""
     match expr:
         case Affine() | Sum() | Product() | Elementwise() | Reduce():
@@ -238,7 +293,7 @@ def _computes(expr: Expr) -> bool:
         case Resize(scale=scale) if scale != 1.0:
             return True
         case _:
-            return any(_computes(child) for child in children(expr))
+            return any(computes(child) for child in children(expr))
 
 
 def _is_narrow(dtype: torch.dtype) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +28,32 @@ app = App(
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Flag = Annotated[bool, Parameter(show_default=False)]
 Shapes = Annotated[tuple[str, ...], Parameter(show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What `convert` and `apply` have in common.
+
+    Attributes:
+        dtype: Cast floating weights to this dtype, as torch names it (bfloat16).
+        max_shard_size: Start a new file before this size (5GB, 500MB); folders take 50GB unless told otherwise.
+        entry: The entry of a .pt, .pth or .bin file that holds the weights (ema), where there are several.
+        tied: Write tensors that the target ties under each of their keys, as load_state_dict wants them, or once.
+        name: What the names of files in a folder begin with; diffusers looks for diffusion_pytorch_model.
+        format: safetensors, or dcp for a folder of torch.distributed.checkpoint.
+        dry_run: Print what would be done, and write nothing.
+        quiet: Show no progress.
+    """
+
+    dtype: str | None = None
+    max_shard_size: str | None = None
+    entry: str | None = None
+    tied: Literal["each", "once"] = "each"
+    name: str = "model"
+    format: Literal["safetensors", "dcp"] = "safetensors"
+    dry_run: Flag = False
+    quiet: Flag = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,27 +215,39 @@ def prove(
 
 
 @app.command
-def apply(mapping: Path, checkpoint: Path, /, *, output: Output) -> None:
-    """Convert a checkpoint of the source model into one of the target model.
+def convert(
+    checkpoint: Path,
+    /,
+    *,
+    mapping: Path,
+    output: Output,
+    options: ConvertOptions = ConvertOptions(),
+) -> None:
+    """Convert a checkpoint of the source model into one of the target model, in bounded memory.
+
+    Under `torchrun --nproc-per-node N -m automatch convert ...` the processes share the work.
 
     Args:
+        checkpoint: The source model's checkpoint: a safetensors, .pt, .pth or .bin file, an index of shards, a folder
+            with one of these, or a folder that torch.distributed.checkpoint wrote.
         mapping: The mapping file.
-        checkpoint: The source model's checkpoint.
-        output: The safetensors file to write.
+        output: A file that ends in .safetensors, or a folder.
+        options: What both commands have in common.
     """
-    _convert(checkpoint, mapping, output)
+    _convert(checkpoint, mapping, output, options)
 
 
 @app.command
-def convert(checkpoint: Path, /, *, mapping: Path, output: Output) -> None:
-    """Convert a checkpoint; the same as `apply`, in the order of the Python function.
+def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: ConvertOptions = ConvertOptions()) -> None:
+    """Convert a checkpoint; the same as `convert`, the mapping first.
 
     Args:
-        checkpoint: The source model's checkpoint.
         mapping: The mapping file.
-        output: The safetensors file to write.
+        checkpoint: The source model's checkpoint.
+        output: A file that ends in .safetensors, or a folder.
+        options: What both commands have in common.
     """
-    _convert(checkpoint, mapping, output)
+    _convert(checkpoint, mapping, output, options)
 
 
 @app.command
@@ -236,14 +275,12 @@ def demo(*, small: Flag = False, full: Flag = False) -> None:
     run(small=small or not full, full=full or not small)
 
 
-def _convert(checkpoint: Path, mapping: Path, output: Path) -> None:
-    from automatch.apply.convert import convert as write
-    from automatch.mapping import load
+def _convert(checkpoint: Path, mapping: Path, output: Path, chosen: ConvertOptions) -> None:
+    from automatch.cli.converting import run
+    from automatch.conversion.convert import Options
 
-    found = load(mapping)
-    write(checkpoint, found, output)
-    target = found.record.target.name or "the target"
-    print(f"wrote {output}: {found.summary().mapped:,} of {len(found):,} weights of {target}")
+    options = Options(chosen.dtype, chosen.max_shard_size, chosen.entry, chosen.tied, chosen.name)
+    run(checkpoint, mapping, output, options, format=chosen.format, dry_run=chosen.dry_run, quiet=chosen.quiet)
 
 
 def _layers(text: str) -> Literal["uniform", "first", "last"] | list[int]:

@@ -1,52 +1,98 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from automatch.apply.convert import convert
+from automatch.apply.evaluate import evaluate
 from automatch.apply.fill import fill
-from automatch.core.expr import Concat, Constant, Source
+from automatch.conversion.convert import Options, convert, prepare
+from automatch.core.expr import Affine, Concat, Constant, Source
 from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord
-from automatch.core.mapping_file import write
+from automatch.core.mapping_file import read, write
 from automatch.errors import CheckpointError, MappingError, MappingFormatError
 from tests.apply.records import entry, record, whole
-
-
-def source_tensors(mapping: MappingRecord) -> dict[str, Tensor]:
-    torch.manual_seed(0)
-    return {weight.name: torch.randn(weight.shape) for weight in mapping.source.weights}
+from tests.conversion.checkpoints import mixed, moved, save, source_tensors
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "old.safetensors"
-    save_file(source_tensors(whole()), path)
+    save(whole(), path)
     return path
 
 
+def same(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
+    """Whether all is equal to the bit."""
+    return got.keys() == wanted.keys() and all(
+        got[key].dtype == wanted[key].dtype
+        and torch.equal(got[key].contiguous().view(torch.uint8), wanted[key].contiguous().view(torch.uint8))
+        for key in got
+        if got[key].dim()
+    )
+
+
 def test_a_file_holds_what_apply_gives(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new.safetensors"
-    convert(checkpoint, whole(), out)
-    expected = fill(whole(), source_tensors(whole()))
-    got = load_file(out)
-    assert got.keys() == expected.keys() == {each.target for each in whole().entries if each.expr}
-    assert all(torch.equal(got[key], expected[key]) and got[key].dtype == expected[key].dtype for key in got)
+    convert(checkpoint, whole(), tmp_path / "new.safetensors")
+    got = load_file(tmp_path / "new.safetensors")
+    assert same(got, fill(whole(), source_tensors(whole())))
+    assert got.keys() == {each.target for each in whole().entries if each.expr}
 
 
-def test_the_file_says_that_it_is_for_torch_and_nothing_is_left_beside_it(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", [mixed(), moved(), whole()])
+def test_a_file_has_the_bytes_that_safetensors_would_write(tmp_path: Path, made: MappingRecord) -> None:
+    tensors = save(made, tmp_path / "old.safetensors")
+    convert(tmp_path / "old.safetensors", made, tmp_path / "new.safetensors")
+    save_file(fill(made, tensors), tmp_path / "by_hand.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / "new.safetensors").read_bytes() == (tmp_path / "by_hand.safetensors").read_bytes()
+
+
+def test_the_mapping_lies_beside_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.safetensors"
     out.write_bytes(b"something older")
-    convert(str(checkpoint), whole(), str(out))
+    done = convert(str(checkpoint), whole(), str(out))
     with safe_open(out, framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.safetensors", "old.safetensors"]
+    assert read(tmp_path / "new.mapping.json") == whole()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "new.mapping.json",
+        "new.safetensors",
+        "old.safetensors",
+    ]
+    assert done.files == (tmp_path / "new.mapping.json", out)
+
+
+def test_shards_and_their_index_hold_what_one_file_does(tmp_path: Path) -> None:
+    tensors = save(mixed(), tmp_path / "old.safetensors")
+    done = convert(tmp_path / "old.safetensors", mixed(), tmp_path / "new", max_shard_size="100kB")
+    index = json.loads((tmp_path / "new" / "model.safetensors.index.json").read_text())
+    found: dict[str, Tensor] = {}
+    for name in sorted(set(index["weight_map"].values())):
+        part = load_file(tmp_path / "new" / name)
+        assert part.keys() == {key for key, place in index["weight_map"].items() if place == name}
+        found |= part
+    assert same(found, fill(mixed(), tensors))
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in found.values())
+    assert [path.name for path in done.files][-1] == "model.safetensors.index.json"
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in done.files)
+
+
+def test_what_was_converted_can_be_read_again(tmp_path: Path) -> None:
+    save(moved(), tmp_path / "old.safetensors")
+    convert(tmp_path / "old.safetensors", moved(), tmp_path / "new", max_shard_size=60_000)
+    names = [each.target for each in moved().entries]
+    again = record(*(entry(f"again.{name}", Source(name, (192, 64))) for name in names))
+    convert(tmp_path / "new", again, tmp_path / "again.safetensors")
+    one = tmp_path / "one.safetensors"
+    convert(tmp_path / "old.safetensors", moved(), one)
+    assert same(load_file(tmp_path / "again.safetensors"), {f"again.{k}": v for k, v in load_file(one).items()})
 
 
 def test_the_bytes_are_the_same_every_time_and_from_a_mapping_file(checkpoint: Path, tmp_path: Path) -> None:
@@ -56,10 +102,13 @@ def test_the_bytes_are_the_same_every_time_and_from_a_mapping_file(checkpoint: P
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
 
-def test_tied_target_keys_are_written_each(checkpoint: Path, tmp_path: Path) -> None:
-    convert(checkpoint, whole(), tmp_path / "new.safetensors")
-    got = load_file(tmp_path / "new.safetensors")
-    assert torch.equal(got["embed"], got["head"])
+def test_tied_target_keys_are_written_each_or_once(checkpoint: Path, tmp_path: Path) -> None:
+    convert(checkpoint, whole(), tmp_path / "each.safetensors")
+    done = convert(checkpoint, whole(), tmp_path / "once.safetensors", tied="once")
+    each, once = load_file(tmp_path / "each.safetensors"), load_file(tmp_path / "once.safetensors")
+    assert torch.equal(each["embed"], each["head"])
+    assert each.keys() - once.keys() == {"head"}
+    assert done.plan.tied == {"head": "embed"}
 
 
 def test_a_tied_source_is_read_under_the_name_that_the_file_kept(tmp_path: Path) -> None:
@@ -71,12 +120,48 @@ def test_a_tied_source_is_read_under_the_name_that_the_file_kept(tmp_path: Path)
     assert load_file(tmp_path / "new.safetensors")["w"].tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
-def test_narrow_floats_pass_through(tmp_path: Path, dtype: torch.dtype) -> None:
-    save_file({"q": torch.ones(2, 2).to(dtype), "k": torch.zeros(2, 2).to(dtype)}, tmp_path / "old.safetensors")
-    built = record(entry("qk", Concat((Source("q", (2, 2)), Source("k", (2, 2))))))
-    convert(tmp_path / "old.safetensors", built, tmp_path / "new.safetensors")
-    assert load_file(tmp_path / "new.safetensors")["qk"].dtype == dtype
+NARROW = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+OTHERS = [torch.bfloat16, torch.float16, torch.float64, torch.complex64, torch.uint16, torch.int8, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, *OTHERS])
+def test_every_dtype_passes_through(tmp_path: Path, dtype: torch.dtype) -> None:
+    raw = torch.arange(64, dtype=torch.uint8).view(8, 8)
+    q, k = (raw.remainder(2).view(dtype) if dtype == torch.bool else (raw + add).view(dtype) for add in (0, 64))
+    save_file({"q": q, "k": k}, tmp_path / "old.safetensors")
+    made = Concat((Source("q", tuple(q.shape)), Source("k", tuple(k.shape))))
+    convert(tmp_path / "old.safetensors", record(entry("qk", made)), tmp_path / "new.safetensors")
+    got = load_file(tmp_path / "new.safetensors")["qk"]
+    assert got.dtype == dtype
+    assert got.view(torch.uint8).tolist() == torch.cat([q.view(torch.uint8), k.view(torch.uint8)]).tolist()
+
+
+def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> None:
+    steps = Entry("steps", (3,), "int64", "structural", Source("steps", (3,)), Evidence("structure"))
+    made = record(entry("w", Affine(Source("w", (64,)), shift=1.0)), steps)
+    w = torch.randn(64).to(torch.bfloat16)
+    save_file({"w": w, "steps": torch.arange(3)}, tmp_path / "old.safetensors")
+    convert(tmp_path / "old.safetensors", made, tmp_path / "new.safetensors", dtype="float32")
+    got = load_file(tmp_path / "new.safetensors")
+    assert torch.equal(got["w"], w.float() + 1)
+    assert got["steps"].dtype == torch.int64
+    convert(tmp_path / "old.safetensors", made, tmp_path / "kept.safetensors")
+    assert torch.equal(
+        load_file(tmp_path / "kept.safetensors")["w"], evaluate(made.entries[0].expr, {"w": w}.__getitem__)
+    )
+
+
+def test_a_dtype_that_nothing_can_be_cast_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(MappingError, match=r"dtype 'int8' is none that floating weights can be cast to; use one of"):
+        convert(checkpoint, whole(), tmp_path / "new.safetensors", dtype="int8")
+
+
+def test_a_wrapped_checkpoint_is_read_and_said(tmp_path: Path) -> None:
+    tensors = source_tensors(moved())
+    save_file({f"module.{key}": value for key, value in tensors.items()}, tmp_path / "old.safetensors")
+    done = convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
+    assert done.plan.notes == ("every key begins with 'module.', and was read without it",)
+    assert same(load_file(tmp_path / "new.safetensors"), fill(moved(), tensors))
 
 
 def test_all_that_does_not_fit_is_named_in_one_error_and_nothing_is_written(tmp_path: Path) -> None:
@@ -96,57 +181,71 @@ def test_all_that_does_not_fit_is_named_in_one_error_and_nothing_is_written(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not a whole safetensors file"),
-        (b"PK\x03\x04 and so on", "is not a whole safetensors file"),
-        (b"\xff" * 64, "is not a whole safetensors file"),
-    ],
-)
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and so on", b"\xff" * 64])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "old.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=r"old\.safetensors"):
         convert(tmp_path / "old.safetensors", whole(), tmp_path / "new.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]
 
 
 def test_a_truncated_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:-8])
-    with pytest.raises(CheckpointError, match="download or save it again"):
-        convert(checkpoint, whole(), tmp_path / "new.safetensors")
-
-
-def test_a_full_disk_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("No space left on device")
-
-    monkeypatch.setattr("automatch.apply.convert.save_file", fail)
-    with pytest.raises(CheckpointError, match=r"new.safetensors cannot be written: No space left on device"):
+    with pytest.raises(CheckpointError, match=r"old\.safetensors"):
         convert(checkpoint, whole(), tmp_path / "new.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]
 
 
-def test_names_that_are_no_files_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no such file; name a safetensors file"):
+def test_places_that_cannot_be_written_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such file"):
         convert(tmp_path / "absent.safetensors", whole(), tmp_path / "new.safetensors")
-    with pytest.raises(CheckpointError, match="is a folder; name the one safetensors file"):
-        convert(tmp_path, whole(), tmp_path / "new.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(CheckpointError, match="is a folder; name a file in it"):
-        convert(checkpoint, whole(), tmp_path)
+        convert(checkpoint, whole(), tmp_path / "folder.safetensors")
     with pytest.raises(CheckpointError, match="does not exist; make it first"):
         convert(checkpoint, whole(), tmp_path / "absent" / "new.safetensors")
-    with pytest.raises(CheckpointError, match="is the checkpoint itself; name another file"):
+    with pytest.raises(CheckpointError, match="belongs to the checkpoint itself; name another place"):
         convert(checkpoint, whole(), tmp_path / "." / "old.safetensors")
+    with pytest.raises(CheckpointError, match=r"is one file, but \d+ are needed at this size; name a folder"):
+        convert(checkpoint, whole(), tmp_path / "new.safetensors", max_shard_size=40)
+    with pytest.raises(CheckpointError, match="cannot begin the names of files"):
+        convert(checkpoint, whole(), tmp_path / "new", name="../x")
+    (tmp_path / "note.txt").write_text("x")
+    with pytest.raises(CheckpointError, match=r"is a file; name a folder, or a file that ends in \.safetensors"):
+        convert(checkpoint, whole(), tmp_path / "note.txt")
     with pytest.raises(MappingFormatError, match="there is no such file"):
         convert(checkpoint, tmp_path / "absent.json", tmp_path / "new.safetensors")
+
+
+def test_a_folder_is_not_mixed_with_other_weights(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    convert(checkpoint, whole(), out, max_shard_size=100)
+    (out / "config.json").write_text("{}")
+    convert(checkpoint, whole(), out, max_shard_size=100)
+    with pytest.raises(
+        CheckpointError, match="holds other weights, which loaders could take for these: model-00001-of"
+    ):
+        convert(checkpoint, whole(), out)
+    assert (out / "config.json").read_text() == "{}"
 
 
 def test_a_mapping_that_determines_nothing_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(MappingError, match="determines no weight of the target"):
         convert(checkpoint, record(entry("w", None)), tmp_path / "new.safetensors")
     assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_a_plan_says_how_every_tensor_comes_about_and_writes_nothing(tmp_path: Path) -> None:
+    save(mixed(1), tmp_path / "old.safetensors")
+    job = prepare(tmp_path / "old.safetensors", mixed(1), tmp_path / "new", Options(max_shard_size="50kB"))
+    assert {item.key: item.kind for item in job.plan.items} == {
+        "new.0.qkv": "moved",
+        "new.0.up": "permuted",
+        "new.0.norm": "computed",
+        "new.0.head": "moved",
+    }
+    assert job.plan.nbytes == sum(value.nbytes for value in fill(mixed(1), source_tensors(mixed(1))).values())
+    assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]
 
 
 def test_a_constant_that_a_dtype_cannot_hold_names_the_weight() -> None:

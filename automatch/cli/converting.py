@@ -1,0 +1,53 @@
+"""`automatch convert`: plan a conversion and print the plan, or run it and show how far it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from automatch.cli.console import show
+from automatch.cli.throughput import throughput
+from automatch.conversion.convert import Format, Options, convert, prepare
+from automatch.mapping import load
+from automatch.report.plan import plan_report, size_text
+
+
+def run(
+    checkpoint: Path, mapping: Path, output: Path, options: Options, *, format: Format, dry_run: bool, quiet: bool
+) -> None:
+    """Convert, or say what would be done.
+
+    Raises:
+        AutomatchError: The checkpoint, the mapping and the place do not fit; nothing is written.
+    """
+    found = load(mapping)
+    if dry_run:
+        job = prepare(checkpoint, found, output, options)
+        show(plan_report(job.plan, job.shards, str(job.destination.out)))
+        return
+    with throughput(quiet or not _first()) as progress:
+        done = convert(
+            checkpoint,
+            found,
+            output,
+            dtype=options.dtype,
+            max_shard_size=options.max_shard_size,
+            entry=options.entry,
+            tied=options.tied,
+            name=options.name,
+            format=format,
+            progress=progress,
+        )
+    if not _first():
+        return
+    lines = [f"note: {note}" for note in done.plan.notes]
+    lines += [f"taken over from an interrupted run: {name}" for name in done.resumed]
+    target = found.record.target.name or "the target"
+    weights = f"{found.summary().mapped:,} of {len(found):,} weights of {target}"
+    lines.append(f"wrote {output}: {weights}, {size_text(done.plan.nbytes)}")
+    print("\n".join(lines))
+
+
+def _first() -> bool:
+    """Whether this process speaks for those that convert together."""
+    return os.environ.get("RANK", "0") == "0"

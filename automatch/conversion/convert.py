@@ -1,0 +1,116 @@
+"""A checkpoint for the source becomes one for the target, file to file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from automatch.checkpoint.open import open_checkpoint
+from automatch.conversion.job import SUFFIX, Job, make_job
+from automatch.conversion.plan import Plan, Tied, make_plan
+from automatch.conversion.run import Progress, run
+from automatch.conversion.shards import parse_size
+from automatch.core.mapping_file import MappingLike, as_record
+from automatch.errors import CheckpointError
+
+Format: TypeAlias = Literal["safetensors", "dcp"]
+
+FOLDER_LIMIT = 50 * 10**9
+"""Bytes of tensors a file in a folder, unless told otherwise; what `transformers` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a checkpoint is converted; `convert` says what each means."""
+
+    dtype: str | None = None
+    max_shard_size: str | int | None = None
+    entry: str | None = None
+    tied: Tied = "each"
+    name: str = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What a conversion wrote.
+
+    Attributes:
+        files: The files, the one that makes them a checkpoint last.
+        plan: What was done.
+        resumed: Files that an interrupted run had left complete.
+    """
+
+    files: tuple[Path, ...]
+    plan: Plan
+    resumed: tuple[str, ...] = ()
+
+
+def prepare(
+    checkpoint: str | os.PathLike[str],
+    mapping: MappingLike,
+    out: str | os.PathLike[str],
+    options: Options,
+) -> Job:
+    """All that `convert` decides before it reads or writes a number; the errors are the same."""
+    record, place = as_record(mapping), Path(out)
+    if not options.name or "/" in options.name or "\\" in options.name or options.name.startswith("."):
+        raise CheckpointError(f"{options.name!r} cannot begin the names of files; use a name such as model")
+    catalog = open_checkpoint(checkpoint, entry=options.entry)
+    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
+    size = options.max_shard_size
+    limit = parse_size(size) if size is not None else None if place.suffix == SUFFIX else FOLDER_LIMIT
+    return make_job(plan, record, place, options.name, limit)
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    mapping: MappingLike,
+    out: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    max_shard_size: str | int | None = None,
+    entry: str | None = None,
+    tied: Tied = "each",
+    name: str = "model",
+    format: Format = "safetensors",
+    progress: Progress | None = None,
+) -> Converted:
+    """Make a checkpoint for the target from one for the source.
+
+    Bytes that only move are copied from file to file; everything else is made in tiles, so that memory does not grow
+    with the model. Output appears under its name when it is complete and checked. A conversion that was interrupted
+    takes over the files that were complete when it is run again. Under `torchrun` the processes share the work.
+
+    Args:
+        checkpoint: A safetensors file, a file of `torch.save`, an index of shards, a folder with one of these, or a
+            folder that `torch.distributed.checkpoint` wrote.
+        mapping: The mapping, or the path of its file.
+        out: A file that ends in `.safetensors`, or a folder; what is there already is replaced.
+        dtype: What floating tensors are cast to (`"bfloat16"`); None keeps every tensor's own.
+        max_shard_size: Bytes of tensors a file, as a number or as `"5GB"`; None for one file, or 50 GB in a folder.
+        entry: Which entry of a file of `torch.save` holds the weights (`"ema"`), where there are several.
+        tied: Whether tensors that the target ties are written under each key, as `load_state_dict(strict=True)` wants
+            it, or once, as `safetensors.torch.load_model` does.
+        name: What the names of files in a folder begin with; `diffusers` looks for `diffusion_pytorch_model`.
+        format: `"safetensors"`, or `"dcp"` for a folder of `torch.distributed.checkpoint`.
+        progress: Is told of every part written.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or of no known format, or the output cannot be written; nothing is
+            under its name then.
+        MappingError: The checkpoint lacks keys, or has them in other shapes (all are listed).
+    """
+    options = Options(dtype, max_shard_size, entry, tied, name)
+    if format == "dcp":
+        from automatch.conversion.distributed import convert_distributed
+
+        return convert_distributed(checkpoint, mapping, out, options, progress)
+    job = prepare(checkpoint, mapping, out, options)
+    kept = run(job, progress)
+    files = tuple(job.destination.folder / name for name in job.destination.names)
+    return Converted(files, job.plan, tuple(sorted(kept)))

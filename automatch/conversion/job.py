@@ -1,0 +1,131 @@
+"""One conversion, prepared: what is written, where, and by what it is known again after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from automatch.checkpoint.safetensors_header import read_header
+from automatch.conversion.plan import Plan
+from automatch.conversion.shards import Shard, index_name, make_index, make_shards
+from automatch.conversion.staging import Destination, Staging, choose
+from automatch.core.mapping import MappingRecord
+from automatch.core.mapping_json import dumps
+from automatch.errors import CheckpointError, together
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A conversion that can begin.
+
+    Attributes:
+        plan: What is written.
+        shards: The files of tensors.
+        texts: Further files: the mapping, and the index where there are several shards.
+        destination: Where the files go.
+        staging: Where they are made.
+    """
+
+    plan: Plan
+    shards: tuple[Shard, ...]
+    texts: Mapping[str, bytes]
+    destination: Destination
+    staging: Staging
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every file of tensors."""
+        return {shard.name: shard.size for shard in self.shards}
+
+
+def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int | None) -> Job:
+    """Decide on files and places.
+
+    Args:
+        plan: What is written.
+        record: The mapping, which is written beside.
+        out: The file or the folder that the user named.
+        base: What names in a folder begin with.
+        limit: Bytes of tensors a file; None for one file.
+
+    Raises:
+        CheckpointError: The place cannot be written, holds the checkpoint itself or other weights, or one file is
+            named and several are wanted.
+    """
+    base = out.name.removesuffix(SUFFIX) if out.suffix == SUFFIX else base
+    shards = make_shards(plan.items, base, limit)
+    if len(shards) > 1 and out.suffix == SUFFIX:
+        raise CheckpointError(f"{out} is one file, but {len(shards)} are needed at this size; name a folder")
+    texts = {f"{base}.mapping.json": dumps(record).encode()}
+    if len(shards) > 1:
+        texts[index_name(base)] = make_index(shards)
+    last = index_name(base) if len(shards) > 1 else shards[0].name
+    destination = choose(out, base, [*texts, *(shard.name for shard in shards)], last)
+    _refuse_overwriting(plan, destination)
+    return Job(plan, shards, texts, destination, Staging(destination.staging, _fingerprint(plan, shards, texts)))
+
+
+def check_room(job: Job, kept: frozenset[str]) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        CheckpointError: There is less room than the files need.
+    """
+    needed = sum(shard.size for shard in job.shards if shard.name not in kept)
+    free = shutil.disk_usage(job.staging.root).free
+    if needed > free:
+        raise CheckpointError(
+            f"{job.destination.out} needs {needed:,} bytes, but its disk has {free:,} free; make room, name another "
+            "place, or cast with a narrower dtype"
+        )
+
+
+def check_written(job: Job) -> None:
+    """Read every finished file's header again, and hold it against the plan.
+
+    Raises:
+        CheckpointError: A file is not what was planned; all problems are listed.
+    """
+    problems = [problem for shard in job.shards for problem in _differences(job, shard)]
+    if problems:
+        raise together(CheckpointError, "the files written are not what was planned; convert again:", problems)
+
+
+def _differences(job: Job, shard: Shard) -> list[str]:
+    found = {entry.name: entry for entry in read_header(job.staging.path(shard.name)).entries}
+    wanted = {item.key: (item.dtype, item.shape, shard.offsets[item.key]) for item in shard.items}
+    problems = [f"{shard.name}: {key} should not be there" for key in found.keys() - wanted.keys()]
+    for key, (dtype, shape, offset) in wanted.items():
+        entry = found.get(key)
+        if entry is None:
+            problems.append(f"{shard.name}: {key} is missing")
+        elif (entry.dtype, entry.shape, entry.offset) != (dtype, shape, offset):
+            problems.append(f"{shard.name}: {key} is {entry.dtype} {list(entry.shape)} at byte {entry.offset}")
+    return problems
+
+
+def _refuse_overwriting(plan: Plan, destination: Destination) -> None:
+    written = {(destination.folder / name).resolve() for name in destination.names}
+    both = sorted(str(file) for file in plan.catalog.files if file.resolve() in written)
+    if both:
+        raise CheckpointError(f"{both[0]} belongs to the checkpoint itself; name another place for the output")
+
+
+def _fingerprint(plan: Plan, shards: tuple[Shard, ...], texts: Mapping[str, bytes]) -> str:
+    """A hash of all that the output depends on: two conversions with one hash write the same bytes."""
+    digest = hashlib.sha256()
+    for file in plan.catalog.files:
+        state = file.stat()
+        digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    for shard in shards:
+        digest.update(f"{shard.name}\0{shard.size}\0".encode() + shard.header)
+    for item in plan.items:
+        digest.update(f"{item.key}\0{item.dtype}\0{item.expr!r}\0".encode())
+    for name, content in texts.items():
+        digest.update(f"{name}\0".encode() + content)
+    return digest.hexdigest()

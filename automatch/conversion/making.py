@@ -1,0 +1,48 @@
+"""Tensors, or boxes of them, made from the bytes of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from automatch.checkpoint.catalog import Stored
+from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.reading import Files
+from automatch.conversion.boxes import compute_box, result_dtype
+from automatch.conversion.plan import Item
+from automatch.conversion.reads import BoxReader, torch_dtype
+from automatch.conversion.regions import Box
+from automatch.conversion.tiles import tiles
+from automatch.core.expr import source_leaves
+from automatch.errors import MappingError
+
+
+def make_box(item: Item, box: Box, stored: Mapping[str, Stored], files: Files) -> Tensor:
+    """The entries of an item's tensor in a box, in its dtype, contiguous; only what they need is read.
+
+    Args:
+        item: What is made.
+        box: First entry and the entry after the last, along every axis.
+        stored: The blocks that its expression reads.
+        files: The open files.
+
+    Raises:
+        CheckpointError: A file ends too early.
+        MappingError: The dtypes do not allow the arithmetic.
+    """
+    wanted = torch_dtype(item.dtype)
+    dtypes = {leaf.key: torch_dtype(stored[leaf.key].dtype) for leaf in source_leaves(item.expr)}
+    result, working = result_dtype(item.expr, dtypes, wanted)
+    try:
+        made = compute_box(item.expr, box, BoxReader(files, stored).read, working=working)
+        # A cast rounds once, from what the arithmetic gave.
+        return made.to(wanted if item.kind == "computed" else result).contiguous()
+    except RuntimeError as error:
+        raise MappingError(f"{item.key} cannot be computed: {error}") from error
+
+
+def make_tiles(item: Item, stored: Mapping[str, Stored], files: Files, budget: int) -> Iterator[tuple[Box, Tensor]]:
+    """An item's tensor in boxes of at most `budget` bytes, in ascending order."""
+    for box in tiles(item.expr, BY_NAME[item.dtype].size, budget):
+        yield box, make_box(item, box, stored, files)

@@ -1,0 +1,103 @@
+"""How the tensors of a plan are spread over files, and every file's first bytes.
+
+Names and index are those that `transformers`, `diffusers` and `huggingface_hub` look for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from automatch.checkpoint.safetensors_header import encode_header
+from automatch.conversion.plan import Item
+from automatch.errors import CheckpointError
+
+METADATA = {"format": "pt"}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file to write.
+
+    Attributes:
+        name: Its name.
+        header: Its first bytes.
+        items: Its tensors, in the order of their bytes.
+        offsets: Where in the file each tensor's first byte lies, by key.
+        size: Its size in bytes.
+    """
+
+    name: str
+    header: bytes
+    items: tuple[Item, ...]
+    offsets: Mapping[str, int]
+    size: int
+
+
+def parse_size(text: str | int) -> int:
+    """A number of bytes from its text: decimal units as the ecosystem counts them, binary ones with an i.
+
+    Raises:
+        CheckpointError: The text is no size, or not above zero.
+
+    Example:
+        >>> parse_size("5GB"), parse_size("1.5 MiB"), parse_size(1000)
+        (5000000000, 1572864, 1000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", str(text).upper(), re.ASCII)
+    size = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if size <= 0:
+        raise CheckpointError(f"{text!r} is no size of a file; write it as 5GB, 500MB or 2GiB")
+    return size
+
+
+def make_shards(items: Sequence[Item], base: str, limit: int | None) -> tuple[Shard, ...]:
+    """Spread tensors over files, in their order, each filled up to the limit.
+
+    A tensor larger than the limit has a file of its own. One file alone is called `BASE.safetensors`.
+
+    Args:
+        items: The tensors.
+        base: What the names begin with.
+        limit: Bytes of tensors a file; None for one file.
+    """
+    groups = list(_groups(items, limit))
+    if len(groups) == 1:
+        return (_shard(f"{base}.safetensors", groups[0]),)
+    names = [f"{base}-{place:05d}-of-{len(groups):05d}.safetensors" for place in range(1, len(groups) + 1)]
+    return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
+
+
+def make_index(shards: Sequence[Shard]) -> bytes:
+    """The index of several files, as `transformers` writes it."""
+    places = {item.key: shard.name for shard in shards for item in shard.items}
+    total = sum(item.nbytes for shard in shards for item in shard.items)
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def index_name(base: str) -> str:
+    """What the index is called."""
+    return f"{base}.safetensors.index.json"
+
+
+def _groups(items: Sequence[Item], limit: int | None) -> Iterator[list[Item]]:
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        if group and limit is not None and size + item.nbytes > limit:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += item.nbytes
+    yield group
+
+
+def _shard(name: str, items: Sequence[Item]) -> Shard:
+    header, offsets = encode_header([(item.key, item.dtype, item.shape) for item in items], METADATA)
+    # Empty tensors share a place with their successor.
+    in_order = sorted(items, key=lambda item: (offsets[item.key], item.nbytes))
+    return Shard(name, header, tuple(in_order), offsets, len(header) + sum(item.nbytes for item in items))

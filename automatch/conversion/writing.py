@@ -1,0 +1,73 @@
+"""The bytes of a shard: ranges copied, everything else made tile by tile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.reading import Files
+from automatch.conversion.copying import copy_range
+from automatch.conversion.plan import SHORTEST, Item, Plan
+from automatch.conversion.runs import find_runs
+from automatch.conversion.shards import Shard
+
+TILE = 32 * 2**20
+"""Bytes of a tile: what is read and what is written of a tensor at once."""
+
+Told = Callable[[int], None]
+"""Is told how many bytes more are written."""
+
+
+def create(shard: Shard, path: Path) -> None:
+    """Make a shard's file with its header and its full size, numbers still to come."""
+    with path.open("wb") as file:
+        file.write(shard.header)
+        file.truncate(shard.size)
+
+
+def write_items(plan: Plan, shard: Shard, items: Iterable[Item], path: Path, files: Files, told: Told) -> None:
+    """Write tensors into a shard's file.
+
+    Raises:
+        CheckpointError: A source ends too early.
+        OSError: The system refuses.
+    """
+    target = os.open(path, os.O_RDWR)
+    try:
+        for item in items:
+            _write(plan, item, target, shard.offsets[item.key], files, told)
+        os.fsync(target)
+    finally:
+        os.close(target)
+
+
+def _write(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
+    if not item.nbytes:
+        return
+    if item.kind == "moved":
+        _copy(plan, item, target, offset, files, told)
+    else:
+        _compute(plan, item, target, offset, files, told)
+
+
+def _copy(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
+    size = BY_NAME[item.dtype].size
+    runs = find_runs(item.expr, SHORTEST // size)
+    assert runs is not None, item.key
+    blocks = [plan.catalog.stored[key] for key in runs.keys]
+    for which, start, count in zip(runs.which.tolist(), runs.starts.tolist(), runs.counts.tolist(), strict=True):
+        block = blocks[which]
+        copy_range(files.fd(block.file), block.offset + start * size, target, offset, count * size, told)
+        offset += count * size
+
+
+def _compute(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
+    # Torch is needed from here on alone: a conversion that only moves bytes does not pay for its import.
+    from automatch.conversion.making import make_tiles
+    from automatch.conversion.tiles import write_box
+
+    for box, tensor in make_tiles(item, plan.catalog.stored, files, TILE):
+        write_box(target, offset, item.shape, box, tensor)
+        told(tensor.nbytes)
