@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automatch.conversion.convert import convert
+    from automatch.conversion.load import load_into
     from automatch.errors import AutomatchError
     from automatch.mapping import Mapping, load
     from automatch.matching import match
 
 __version__ = "0.1.0"
-__all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "match"]
+__all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "load_into", "match"]
 
 # Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Mapping": "automatch.mapping",
     "convert": "automatch.conversion.convert",
     "load": "automatch.mapping",
+    "load_into": "automatch.conversion.load",
     "match": "automatch.matching",
 }
 

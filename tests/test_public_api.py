@@ -45,6 +45,7 @@ SIGNATURES: dict[str, list[str]] = {
         "*, progress=None",
     ],
     "load": ["path"],
+    "load_into": ["model", "checkpoint", "mapping", "*, entry=None", "*, strict=True"],
     "Mapping": ["record"],
     "Mapping.load": ["path"],
     "Mapping.apply": ["self", "state_dict"],
@@ -76,7 +77,7 @@ def found(path: str) -> Any:
 
 
 def test_the_public_names_are_these() -> None:
-    assert automatch.__all__ == ["AutomatchError", "Mapping", "__version__", "convert", "load", "match"]
+    assert automatch.__all__ == ["AutomatchError", "Mapping", "__version__", "convert", "load", "load_into", "match"]
     assert all(hasattr(automatch, name) for name in automatch.__all__)
 
 

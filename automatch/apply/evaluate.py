@@ -55,8 +55,9 @@ def evaluate(
     """Compute an expression.
 
     The result has the sources' dtype (promoted as torch does where they differ) and lies on their device, the meta
-    device included. Arithmetic on floats narrower than float32 is done in float32 and rounded once. The result is
-    contiguous and owns its memory: it never aliases a source.
+    device included. Arithmetic on floats narrower than float32 is done in float32 and rounded once. An entry has the
+    same bits whatever is computed beside it, so that a tensor may be made in parts. The result is contiguous and owns
+    its memory: it never aliases a source.
 
     Args:
         expr: What to compute.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from rich.console import RenderableType
+
 from automatch.cli.console import show
 from automatch.cli.throughput import throughput
 from automatch.conversion.convert import Format, Options, convert, prepare
-from automatch.mapping import load
+from automatch.mapping import Mapping, load
 from automatch.report.plan import plan_report, size_text
 
 
@@ -22,8 +24,8 @@ def run(
     """
     found = load(mapping)
     if dry_run:
-        job = prepare(checkpoint, found, output, options)
-        show(plan_report(job.plan, job.shards, str(job.destination.out)))
+        if _first():
+            show(_plan(checkpoint, found, output, options, format))
         return
     with throughput(quiet or not _first()) as progress:
         done = convert(
@@ -46,6 +48,15 @@ def run(
     weights = f"{found.summary().mapped:,} of {len(found):,} weights of {target}"
     lines.append(f"wrote {output}: {weights}, {size_text(done.plan.nbytes)}")
     print("\n".join(lines))
+
+
+def _plan(checkpoint: Path, mapping: Mapping, output: Path, options: Options, format: Format) -> list[RenderableType]:
+    if format == "dcp":
+        from automatch.conversion.distributed import prepare_distributed
+
+        return plan_report(prepare_distributed(checkpoint, mapping, output, options).plan, (), str(output))
+    job = prepare(checkpoint, mapping, output, options)
+    return plan_report(job.plan, job.shards, str(output))
 
 
 def _first() -> bool:

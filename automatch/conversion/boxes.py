@@ -16,15 +16,16 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.apply.evaluate import FUNCTIONS, affine, computes, evaluate, promoted, reduced, working_dtype
@@ -60,6 +61,7 @@ from automatch.core.expr import (
     Sum,
     source_leaves,
 )
+from automatch.core.graph import Shape
 from automatch.core.mapping import Entry
 from automatch.errors import MappingError
 
@@ -71,8 +73,11 @@ Read: TypeAlias = Callable[[Source, Box], Tensor]
 _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """What entries are moved as, by their size: torch moves no others of every kind, and these keep every bit."""
 
-_BLOCK = 256
-"""Rows and columns that are transposed at once: both sides fit into a core's cache."""
+_ROWS, _COLUMNS, _GAP = 256, 512, 8
+"""How much is transposed at once, so that it fits into a core's cache, and what is left free between its rows."""
+
+_NARROW = 16
+"""Rows of fewer entries are copied column by column, so that numpy has long loops."""
 
 
 def result_dtype(
@@ -270,24 +275,36 @@ def settled(x: Tensor) -> Tensor:
     # Numpy copies in this thread: to share out blocks this small among threads costs more than to copy them.
     out = torch.empty(x.shape, dtype=x.dtype)
     entries, places = x.view(carrier).numpy(), out.view(carrier).numpy()
-    for block in _blocks(x):
-        places[block] = entries[block]
+    fastest = min(range(x.dim()), key=lambda axis: (x.shape[axis] == 1, x.stride(axis), -axis))
+    if fastest == x.dim() - 1:
+        places[...] = entries
+    else:
+        _transpose(entries, places, fastest)
     return out
 
 
-def _blocks(x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Blocks of a tensor with few neighbours along its fastest axis, and few along the last ones."""
-    fastest = min(range(x.dim()), key=lambda axis: (x.shape[axis] == 1, x.stride(axis), -axis))
-    if fastest == x.dim() - 1:
-        yield ()
-        return
-    left, steps = _BLOCK, [_BLOCK] * x.dim()
-    for axis in reversed(range(x.dim())):
-        if axis != fastest:
-            steps[axis] = max(1, min(left, x.shape[axis]))
-            left //= steps[axis]
-    for starts in product(*map(range, [0] * x.dim(), x.shape, steps)):
-        yield tuple(slice(start, start + step) for start, step in zip(starts, steps, strict=True))
+def _transpose(entries: NDArray[Any], places: NDArray[Any], fastest: int) -> None:
+    """Copy what is consecutive along an axis that is not the last to where it is not."""
+    entries, places = np.moveaxis(entries, fastest, -1), np.moveaxis(places, fastest, -1)
+    steps = _block(places.shape, fastest)
+    # Rows a power of two apart would drive each other out of the cache, so that a block is first brought together.
+    scratch = np.empty((*steps[:-1], steps[-1] + _GAP), entries.dtype)
+    for starts in product(*(range(0, size, step) for size, step in zip(places.shape, steps, strict=True))):
+        block = tuple(slice(start, start + step) for start, step in zip(starts, steps, strict=True))
+        part = scratch[tuple(slice(size) for size in entries[block].shape)]
+        part[...] = entries[block]
+        places[block] = part
+
+
+def _block(shape: Shape, fastest: int) -> Shape:
+    """The size of a block of a tensor whose last axis is to become an earlier one."""
+    narrow = prod(shape[fastest:-1]) < _NARROW
+    steps = [min(shape[-1], _ROWS)]
+    left = _ROWS * _COLUMNS // steps[0]
+    for axis in reversed(range(len(shape) - 1)):
+        steps.insert(0, 1 if narrow and axis >= fastest else max(1, min(left, shape[axis])))
+        left //= steps[0]
+    return tuple(steps)
 
 
 def _dtype_of(expr: Expr, working: torch.dtype) -> torch.dtype:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import TypeAlias
 
 from automatch.errors import CheckpointError
+
+Told: TypeAlias = Callable[[int], None]
+"""Is told how many bytes more are written."""
 
 STRETCH = 64 * 2**20
 """Bytes a call: enough to lose nothing to the calls, few enough to report progress and to be interrupted."""
@@ -18,7 +22,7 @@ _CANNOT = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPER
 """What kernels and file systems answer that cannot copy between these two files; none says that the disk is full."""
 
 
-def copy_range(source: int, start: int, target: int, place: int, count: int, told: Callable[[int], None]) -> None:
+def copy_range(source: int, start: int, target: int, place: int, count: int, told: Told) -> None:
     """Copy bytes from one open file to another.
 
     Args:

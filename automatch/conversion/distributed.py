@@ -7,9 +7,8 @@ checkpoint; here the whole folder appears at once, when all is there and checked
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import prod
@@ -41,11 +40,12 @@ from automatch.conversion.ranks import Ranks, team
 from automatch.conversion.regions import Box, extents
 from automatch.conversion.run import Progress
 from automatch.conversion.sharding import cut
-from automatch.conversion.staging import Destination, Staging, locked
+from automatch.conversion.staging import Destination, Staging, check_room, locked
 from automatch.conversion.team import Team
+from automatch.conversion.team import together as in_step
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.core.mapping_json import dumps
-from automatch.errors import AutomatchError, CheckpointError, together
+from automatch.errors import CheckpointError, together
 
 _LAST = ".metadata"
 
@@ -66,7 +66,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class DistributedJob:
     """A conversion that can begin: what is written, the mapping beside it, where it goes and where it is made."""
 
     plan: Plan
@@ -103,15 +103,22 @@ def convert_distributed(
             under its name then.
         MappingError: The checkpoint lacks keys, or has them in other shapes (all are listed).
     """
+    job = prepare_distributed(checkpoint, mapping, out, options)
+    with team() as processes, locked(job.staging) if not processes.rank else nullcontext():
+        _run(job, processes, progress)
+    return Converted(_in_order(job.destination.folder), job.plan)
+
+
+def prepare_distributed(
+    checkpoint: str | os.PathLike[str], mapping: MappingLike, out: str | os.PathLike[str], options: Options
+) -> DistributedJob:
+    """All that `convert_distributed` decides before it reads or writes a number; the errors are the same."""
     _refuse_names_and_sizes(options)
     record, destination = as_record(mapping), _destination(Path(out))
     catalog = open_checkpoint(checkpoint, entry=options.entry)
     plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
     staging = Staging(destination.staging, "a distributed checkpoint, of which nothing is taken over")
-    job = _Job(plan, dumps(record).encode(), destination, staging)
-    with team() as processes, locked(staging) if not processes.rank else nullcontext():
-        _run(job, processes, progress)
-    return Converted(_in_order(destination.folder), plan)
+    return DistributedJob(plan, dumps(record).encode(), destination, staging)
 
 
 def _in_order(folder: Path) -> tuple[Path, ...]:
@@ -140,48 +147,31 @@ def _destination(out: Path) -> Destination:
     return destination
 
 
-def _run(job: _Job, processes: Team, progress: Progress | None) -> None:
+def _run(job: DistributedJob, processes: Team, progress: Progress | None) -> None:
     """Write this process's share, and see to it that all are there before the folder is in place."""
     first = processes.rank == 0
     try:
-        _in_step(processes, job, lambda: _begin(job) if first else None)
-        _in_step(processes, job, lambda: _write(job, processes, progress))
-        _in_step(processes, job, lambda: _finish(job) if first else None)
+        in_step(processes, job.destination.out, lambda: _begin(job) if first else None)
+        in_step(processes, job.destination.out, lambda: _write(job, processes, progress))
+        in_step(processes, job.destination.out, lambda: _finish(job) if first else None)
     except BaseException:
         if first:
             job.staging.clear()
         raise
 
 
-def _in_step(processes: Team, job: _Job, action: Callable[[], object]) -> None:
-    """Do this process's part; go on when all have done theirs, and fail when one has not."""
-    try:
-        action()
-    except AutomatchError as error:
-        processes.agree(error)
-    except OSError as error:
-        processes.agree(CheckpointError(f"{job.destination.folder} cannot be written: {error.strerror or error}"))
-    else:
-        processes.agree()
-
-
-def _begin(job: _Job) -> None:
+def _begin(job: DistributedJob) -> None:
     job.staging.prepare({})
-    needed, free = job.plan.nbytes, shutil.disk_usage(job.staging.root).free
-    if needed > free:
-        raise CheckpointError(
-            f"{job.destination.folder} needs {needed:,} bytes, but its disk has {free:,} free; make room, name another "
-            "place, or cast with a narrower dtype"
-        )
+    check_room(job.staging, job.destination.out, job.plan.nbytes)
 
 
-def _finish(job: _Job) -> None:
+def _finish(job: DistributedJob) -> None:
     job.staging.put("model.mapping.json", job.mapping)
     _check_written(job.plan, job.folder)
     job.staging.publish(replace(job.destination, names=tuple(path.name for path in _in_order(job.folder))))
 
 
-def _write(job: _Job, processes: Team, progress: Progress | None) -> None:
+def _write(job: DistributedJob, processes: Team, progress: Progress | None) -> None:
     """Write this process's share, and with the others the index."""
     share = _share(job.plan, processes)
     alone = processes.size == 1
@@ -297,7 +287,7 @@ def _check_written(plan: Plan, folder: Path) -> None:
     """
     found = {weight.name: (weight.dtype, weight.shape) for weight in open_checkpoint(folder).weights}
     wanted = {item.key: (item.dtype, item.shape) for item in plan.items}
-    problems = [f"{key} should not be there" for key in found.keys() - wanted.keys()]
+    problems = [f"{key} should not be there" for key in sorted(found.keys() - wanted.keys())]
     for key, (dtype, shape) in wanted.items():
         if key not in found:
             problems.append(f"{key} is missing")

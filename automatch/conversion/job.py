@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,21 +67,6 @@ def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int
     destination = choose(out, base, [*texts, *(shard.name for shard in shards)], last)
     _refuse_overwriting(plan, destination)
     return Job(plan, shards, texts, destination, Staging(destination.staging, _fingerprint(plan, shards, texts)))
-
-
-def check_room(job: Job, kept: frozenset[str]) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Raises:
-        CheckpointError: There is less room than the files need.
-    """
-    needed = sum(shard.size for shard in job.shards if shard.name not in kept)
-    free = shutil.disk_usage(job.staging.root).free
-    if needed > free:
-        raise CheckpointError(
-            f"{job.destination.out} needs {needed:,} bytes, but its disk has {free:,} free; make room, name another "
-            "place, or cast with a narrower dtype"
-        )
 
 
 def check_written(job: Job) -> None:

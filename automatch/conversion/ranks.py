@@ -50,7 +50,7 @@ class Ranks:
             dist.all_reduce(failed, op=dist.ReduceOp.MIN, group=self.group)
         except RuntimeError as error:
             raise problem or CheckpointError(
-                "a process of the group is gone; nothing was put in place. Run the same command again"
+                "a process of the group is gone, perhaps with its work undone; run the same command again"
             ) from error
         if problem is not None:
             raise problem

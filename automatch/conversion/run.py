@@ -7,12 +7,11 @@ from contextlib import nullcontext
 from typing import TypeAlias
 
 from automatch.checkpoint.reading import Files
-from automatch.conversion.job import Job, check_room, check_written
+from automatch.conversion.job import Job, check_written
 from automatch.conversion.ranks import team
-from automatch.conversion.staging import locked
-from automatch.conversion.team import Share, Team, shares
+from automatch.conversion.staging import check_room, locked
+from automatch.conversion.team import Share, Team, shares, together
 from automatch.conversion.writing import create, write_items
-from automatch.errors import AutomatchError, CheckpointError
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many bytes are written, and of how many."""
@@ -40,13 +39,13 @@ def _run(job: Job, team: Team, progress: Progress | None) -> frozenset[str]:
     first = team.rank == 0
     divided = len(job.shards) < team.size
     try:
-        _together(team, job, lambda: _begin(job, divided) if first else None)
+        together(team, job.destination.out, lambda: _begin(job, divided) if first else None)
         kept = job.staging.kept(job.sizes)
         # Nobody writes before all have looked, or what a quick process has finished would count as kept.
         team.agree()
         mine = [share for share in shares(job.shards, team.size)[team.rank] if share.shard.name not in kept]
-        _together(team, job, lambda: _write(job, mine, progress))
-        _together(team, job, lambda: _finish(job, divided) if first else None)
+        together(team, job.destination.out, lambda: _write(job, mine, progress))
+        together(team, job.destination.out, lambda: _finish(job, divided) if first else None)
     except BaseException:
         if first:
             job.staging.tidy()
@@ -54,21 +53,9 @@ def _run(job: Job, team: Team, progress: Progress | None) -> frozenset[str]:
     return kept
 
 
-def _together(team: Team, job: Job, action: Callable[[], object]) -> None:
-    """Do this process's part; go on when all have done theirs, and fail when one has not."""
-    try:
-        action()
-    except AutomatchError as error:
-        team.agree(error)
-    except OSError as error:
-        team.agree(CheckpointError(f"{job.destination.out} cannot be written: {error.strerror or error}"))
-    else:
-        team.agree()
-
-
 def _begin(job: Job, divided: bool) -> None:
     kept = job.staging.prepare(job.sizes)
-    check_room(job, kept)
+    check_room(job.staging, job.destination.out, sum(shard.size for shard in job.shards if shard.name not in kept))
     for shard in job.shards if divided else ():
         if shard.name not in kept:
             create(shard, job.staging.part(shard.name))

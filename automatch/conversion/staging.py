@@ -190,6 +190,25 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise busy
 
 
+def check_room(staging: Staging, out: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        staging: Where files are made.
+        out: What is to be written, for the message.
+        needed: How many bytes it needs.
+
+    Raises:
+        CheckpointError: There is less room.
+    """
+    free = shutil.disk_usage(staging.root).free
+    if needed > free:
+        raise CheckpointError(
+            f"{out} needs {needed:,} bytes, but its disk has {free:,} free; make room, name another place, or cast with "
+            "a narrower dtype"
+        )
+
+
 def _device(path: Path) -> int:
     return path.stat().st_dev
 

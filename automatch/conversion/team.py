@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from automatch.conversion.plan import Item
 from automatch.conversion.shards import Shard
+from automatch.errors import AutomatchError, CheckpointError
 
 
 class Team(Protocol):
@@ -49,6 +51,27 @@ class Alone:
         """Raise the problem, if there is one."""
         if problem is not None:
             raise problem
+
+
+def together(team: Team, out: Path, action: Callable[[], object]) -> None:
+    """Do this process's part; go on when all have done theirs, and fail when one has not.
+
+    Args:
+        team: The processes.
+        out: What is being written, for messages.
+        action: This process's part.
+
+    Raises:
+        AutomatchError: It failed here, or in another process.
+    """
+    try:
+        action()
+    except AutomatchError as error:
+        team.agree(error)
+    except OSError as error:
+        team.agree(CheckpointError(f"{out} cannot be written: {error.strerror or error}"))
+    else:
+        team.agree()
 
 
 @dataclass(frozen=True, slots=True)

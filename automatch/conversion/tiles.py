@@ -40,8 +40,8 @@ def tiles(expr: Expr, itemsize: int, budget: int) -> Iterator[Box]:
     Args:
         expr: What it is made of.
         itemsize: Bytes an entry.
-        budget: Bytes that a box may have, and that may be read for it where less makes no sense of the expression:
-            what one entry needs is read in any case.
+        budget: Bytes that a box may have, and bytes that may be read for it beyond what a single entry needs: an entry
+            of which an axis is summed up needs all of that axis.
 
     Yields:
         Boxes that hold every entry once, in ascending order.
@@ -67,7 +67,8 @@ def write_box(target: int, offset: int, shape: Shape, box: Box, tensor: Tensor) 
     Raises:
         OSError: The system refuses.
     """
-    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    # A last axis of one entry may have any step, which no other dtype could be seen through.
+    content = tensor.contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
     step = run_length(shape, box) * tensor.itemsize
     for place, start in enumerate((run_starts(shape, box) * tensor.itemsize).tolist()):
         _write_at(target, offset + start, content[place * step : (place + 1) * step])

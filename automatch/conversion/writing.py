@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from automatch.checkpoint.dtypes import BY_NAME
 from automatch.checkpoint.reading import Files
-from automatch.conversion.copying import copy_range
+from automatch.conversion.copying import Told, copy_range
+from automatch.conversion.flushing import Flusher
 from automatch.conversion.plan import SHORTEST, Item, Plan
 from automatch.conversion.runs import find_runs
 from automatch.conversion.shards import Shard
+from automatch.errors import CheckpointError
 
-TILE = 32 * 2**20
-"""Bytes of a tile: what is read and what is written of a tensor at once."""
-
-Told = Callable[[int], None]
-"""Is told how many bytes more are written."""
+TILE = 16 * 2**20
+"""Bytes of a tile: what is read, and what is written, of a tensor at once. Larger ones are no faster."""
 
 
 def create(shard: Shard, path: Path) -> None:
@@ -28,7 +27,7 @@ def create(shard: Shard, path: Path) -> None:
 
 
 def write_items(plan: Plan, shard: Shard, items: Iterable[Item], path: Path, files: Files, told: Told) -> None:
-    """Write tensors into a shard's file.
+    """Write tensors into a shard's file, down to the disk.
 
     Raises:
         CheckpointError: A source ends too early.
@@ -36,11 +35,19 @@ def write_items(plan: Plan, shard: Shard, items: Iterable[Item], path: Path, fil
     """
     target = os.open(path, os.O_RDWR)
     try:
-        for item in items:
-            _write(plan, item, target, shard.offsets[item.key], files, told)
-        os.fsync(target)
+        with Flusher(target) as flusher:
+            for item in items:
+                _write(plan, item, target, shard.offsets[item.key], files, _both(flusher.told, told))
     finally:
         os.close(target)
+
+
+def _both(first: Told, second: Told) -> Told:
+    def told(count: int) -> None:
+        first(count)
+        second(count)
+
+    return told
 
 
 def _write(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
@@ -59,7 +66,10 @@ def _copy(plan: Plan, item: Item, target: int, offset: int, files: Files, told: 
     blocks = [plan.catalog.stored[key] for key in runs.keys]
     for which, start, count in zip(runs.which.tolist(), runs.starts.tolist(), runs.counts.tolist(), strict=True):
         block = blocks[which]
-        copy_range(files.fd(block.file), block.offset + start * size, target, offset, count * size, told)
+        try:
+            copy_range(files.fd(block.file), block.offset + start * size, target, offset, count * size, told)
+        except CheckpointError as error:
+            raise CheckpointError(f"{block.file}: {error}") from error
         offset += count * size
 
 

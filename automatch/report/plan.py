@@ -64,17 +64,21 @@ def _kinds(plan: Plan) -> RenderableType:
 def _facts(plan: Plan, shards: Sequence[Shard]) -> Iterator[tuple[str, str]]:
     read = sum(block.nbytes for block in plan.catalog.stored.values())
     yield "reads", f"{len(plan.catalog.files)} files, {size_text(read)} of numbers"
-    sizes = [f"{shard.name} ({shard.size:,} bytes)" for shard in shards[:FILES]]
-    more = [f"and {len(shards) - FILES} more"] if len(shards) > FILES else []
-    yield "writes", ", ".join(sizes + more)
-    yield "in all", f"{sum(shard.size for shard in shards):,} bytes"
+    yield "writes", _files(shards) if shards else "a file a process, and .metadata"
+    yield "in all", f"{sum(shard.size for shard in shards) or plan.nbytes:,} bytes"
     for note in plan.notes:
         yield "note", note
+
+
+def _files(shards: Sequence[Shard]) -> str:
+    sizes = [f"{shard.name} ({shard.size:,} bytes)" for shard in shards[:FILES]]
+    more = [f"and {len(shards) - FILES} more"] if len(shards) > FILES else []
+    return ", ".join(sizes + more)
 
 
 def _listed(title: str, keys: Sequence[str]) -> Iterator[RenderableType]:
     if not keys:
         return
     yield heading(f"{len(keys)} {title}")
-    for line in collapse(keys):
-        yield indented(str(line))
+    for pattern in collapse(keys):
+        yield indented(pattern.text)

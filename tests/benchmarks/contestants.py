@@ -8,6 +8,7 @@ python -m tests.benchmarks.contestants nothing
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -60,5 +61,12 @@ def nothing() -> None:
     assert automatch.conversion.making
 
 
+CONTESTANTS: dict[str, Callable[..., None]] = {
+    "write": write,
+    "by_hand": by_hand,
+    "transformers": transformers,
+    "nothing": nothing,
+}
+
 if __name__ == "__main__":
-    {"write": write, "by_hand": by_hand, "transformers": transformers, "nothing": nothing}[sys.argv[1]](*sys.argv[2:])
+    CONTESTANTS[sys.argv[1]](*sys.argv[2:])

@@ -138,7 +138,8 @@ def test_every_dtype_passes_through(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> None:
     steps = Entry("steps", (3,), "int64", "structural", Source("steps", (3,)), Evidence("structure"))
-    made = record(entry("w", Affine(Source("w", (64,)), shift=1.0)), steps)
+    expr = Affine(Source("w", (64,)), shift=1.0)
+    made = record(entry("w", expr), steps)
     w = torch.randn(64).to(torch.bfloat16)
     save_file({"w": w, "steps": torch.arange(3)}, tmp_path / "old.safetensors")
     convert(tmp_path / "old.safetensors", made, tmp_path / "new.safetensors", dtype="float32")
@@ -146,9 +147,7 @@ def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> No
     assert torch.equal(got["w"], w.float() + 1)
     assert got["steps"].dtype == torch.int64
     convert(tmp_path / "old.safetensors", made, tmp_path / "kept.safetensors")
-    assert torch.equal(
-        load_file(tmp_path / "kept.safetensors")["w"], evaluate(made.entries[0].expr, {"w": w}.__getitem__)
-    )
+    assert torch.equal(load_file(tmp_path / "kept.safetensors")["w"], evaluate(expr, {"w": w}.__getitem__))
 
 
 def test_a_dtype_that_nothing_can_be_cast_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_disk_with_too_little_room_is_refused_before_the_work(
 ) -> None:
     save(moved(), tmp_path / "old.safetensors")
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("automatch.conversion.job.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("automatch.conversion.staging.shutil.disk_usage", lambda _: usage)
     with pytest.raises(CheckpointError, match="bytes, but its disk has 1,000 free; make room"):
         convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]

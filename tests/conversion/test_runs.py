@@ -36,7 +36,7 @@ def spelled(runs: Runs) -> list[tuple[str, int, int]]:
     ]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(expressions())
 def test_the_runs_of_a_movement_are_its_entries_in_order(expr: Expr) -> None:
     runs = find_runs(expr, 1)

@@ -100,3 +100,11 @@ def test_a_full_disk_is_said_by_the_system() -> None:
             write_box(target, 0, (4,), ((0, 4),), torch.ones(4))
     finally:
         os.close(target)
+
+
+def test_an_entry_out_of_a_larger_tensor_is_written_alone(tmp_path: Path) -> None:
+    target = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    write_box(target, 0, (1, 1), ((0, 1), (0, 1)), torch.arange(6, dtype=torch.int16).reshape(3, 2)[1:2, 1:])
+    write_box(target, 2, (1, 1), ((0, 1), (0, 1)), torch.arange(6, dtype=torch.int16).reshape(3, 2).T[1:, 1:2])
+    os.close(target)
+    assert (tmp_path / "out").read_bytes() == bytes((3, 0, 3, 0))
