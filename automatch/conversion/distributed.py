@@ -76,6 +76,7 @@ class DistributedJob:
 
     @property
     def folder(self) -> Path:
+        """Where the files are made."""
         return self.staging.path(_LAST).parent
 
 
