@@ -54,7 +54,7 @@ def prepare(
     options: Options,
 ) -> Job:
     """All that `convert` decides before it reads or writes a number; the errors are the same."""
-    record, place = as_record(mapping), Path(out)
+    record, place = as_record(mapping), named_place(out)
     if not options.name or "/" in options.name or "\\" in options.name or options.name.startswith("."):
         raise CheckpointError(f"{options.name!r} cannot begin the names of files; use a name such as model")
     catalog = open_checkpoint(checkpoint, entry=options.entry)
@@ -62,6 +62,12 @@ def prepare(
     size = options.max_shard_size
     limit = parse_size(size) if size is not None else None if place.suffix == SUFFIX else FOLDER_LIMIT
     return make_job(plan, record, place, options.name, limit)
+
+
+def named_place(out: str | os.PathLike[str]) -> Path:
+    """The path of an output, with a name of its own even where the user wrote `.` or `..`."""
+    place = Path(out)
+    return place.resolve() if place.name in ("", "..") else place
 
 
 def convert(

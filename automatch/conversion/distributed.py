@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from automatch.checkpoint.dtypes import BY_NAME
 from automatch.checkpoint.open import open_checkpoint
 from automatch.checkpoint.reading import Files
-from automatch.conversion.convert import Converted, Options
+from automatch.conversion.convert import Converted, Options, named_place
 from automatch.conversion.making import make_box
 from automatch.conversion.plan import Item, Plan, make_plan
 from automatch.conversion.ranks import Ranks, team
@@ -115,7 +115,7 @@ def prepare_distributed(
 ) -> DistributedJob:
     """All that `convert_distributed` decides before it reads or writes a number; the errors are the same."""
     _refuse_names_and_sizes(options)
-    record, destination = as_record(mapping), _destination(Path(out))
+    record, destination = as_record(mapping), _destination(named_place(out))
     catalog = open_checkpoint(checkpoint, entry=options.entry)
     plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
     staging = Staging(destination.staging, "a distributed checkpoint, of which nothing is taken over")

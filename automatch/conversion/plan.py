@@ -90,8 +90,8 @@ def make_plan(record: MappingRecord, catalog: Catalog, *, dtype: str | None = No
         tied: How tensors that the target ties are written.
 
     Raises:
-        MappingError: The mapping determines nothing, the checkpoint lacks keys or has them in other shapes (all are
-            listed), or a dtype is unknown.
+        MappingError: The mapping determines nothing, the checkpoint lacks keys or has them in other shapes or as other
+            kinds of numbers (all are listed), or a dtype is unknown.
     """
     if all(entry.expr is None for entry in record.entries):
         raise MappingError("the mapping determines no weight of the target; there is nothing to write")
@@ -100,6 +100,7 @@ def make_plan(record: MappingRecord, catalog: Catalog, *, dtype: str | None = No
     own, renaming = renamed(catalog.views, needed)
     shapes = catalog.shapes
     names = readable_keys(record, {key: shapes[held] for key, held in own.items()}, str(catalog.path))
+    _refuse_other_kinds(record, catalog, {key: own[name] for key, name in names.items()})
     views = {key: catalog.views[own[name]] for key, name in names.items()}
     skipped = _tied_keys(record) if tied == "once" else {}
     mapped = [entry for entry in record.entries if entry.expr is not None and entry.target not in skipped]
@@ -148,6 +149,26 @@ def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:
     if name not in BY_NAME:
         raise MappingError(f"{entry.target}: dtype {name!r} cannot be written to a safetensors file")
     return name
+
+
+def _refuse_other_kinds(record: MappingRecord, catalog: Catalog, names: Mapping[str, str]) -> None:
+    """Whole numbers where the mapping was made for floating ones are no weights: quantised, or another tensor."""
+    matched = {key: weight.dtype for weight in record.source.weights for key in (weight.name, *weight.aliases)}
+    found = {key: weight.dtype for weight in catalog.weights for key in (weight.name, *weight.aliases)}
+    problems = [
+        f"{name}: {found[name]}, but the mapping was made for {matched[key]}"
+        for key, name in names.items()
+        if key in matched and _number_kind(matched[key]) != _number_kind(found[name])
+    ]
+    if problems:
+        headline = f"{catalog.path} holds another kind of numbers; convert a checkpoint that is not quantised:"
+        raise together(MappingError, headline, problems)
+
+
+def _number_kind(dtype: str) -> str:
+    """Which numbers a dtype holds; truth values count as whole ones, as which old files have them."""
+    kinds = ("floating", ("float", "bfloat")), ("complex", ("complex",)), ("whole", ("int", "uint", "bool"))
+    return next((kind for kind, starts in kinds if dtype.startswith(starts)), dtype)
 
 
 def _refuse_dtype(dtype: str | None) -> None:

@@ -204,8 +204,7 @@ def check_room(staging: Staging, out: Path, needed: int) -> None:
     free = shutil.disk_usage(staging.root).free
     if needed > free:
         raise CheckpointError(
-            f"{out} needs {needed:,} bytes, but its disk has {free:,} free; make room, name another place, or cast to a "
-            "narrower dtype"
+            f"{out} needs {needed:,} bytes, but its disk has {free:,} free; make room, or name another place"
         )
 
 

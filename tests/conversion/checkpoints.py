@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,3 +52,9 @@ def moved(layers: int = 4) -> MappingRecord:
             for layer in range(layers)
         )
     )
+
+
+def typed(mapping: MappingRecord, **dtypes: str) -> MappingRecord:
+    """The mapping as it would be if these sources had had other dtypes."""
+    weights = tuple(replace(weight, dtype=dtypes.get(weight.name, weight.dtype)) for weight in mapping.source.weights)
+    return replace(mapping, source=replace(mapping.source, weights=weights))

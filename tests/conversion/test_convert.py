@@ -19,7 +19,7 @@ from automatch.core.mapping import Entry, Evidence, MappingRecord
 from automatch.core.mapping_file import read, write
 from automatch.errors import CheckpointError, MappingError, MappingFormatError
 from tests.apply.records import entry, record, whole
-from tests.conversion.checkpoints import mixed, moved, save, source_tensors
+from tests.conversion.checkpoints import mixed, moved, save, source_tensors, typed
 
 
 @pytest.fixture
@@ -130,7 +130,10 @@ def test_every_dtype_passes_through(tmp_path: Path, dtype: torch.dtype) -> None:
     q, k = (raw.remainder(2).view(dtype) if dtype == torch.bool else (raw + add).view(dtype) for add in (0, 64))
     save_file({"q": q, "k": k}, tmp_path / "old.safetensors")
     made = Concat((Source("q", tuple(q.shape)), Source("k", tuple(k.shape))))
-    convert(tmp_path / "old.safetensors", record(entry("qk", made)), tmp_path / "new.safetensors")
+    name = str(dtype).removeprefix("torch.")
+    convert(
+        tmp_path / "old.safetensors", typed(record(entry("qk", made)), q=name, k=name), tmp_path / "new.safetensors"
+    )
     got = load_file(tmp_path / "new.safetensors")["qk"]
     assert got.dtype == dtype
     assert got.view(torch.uint8).tolist() == torch.cat([q.view(torch.uint8), k.view(torch.uint8)]).tolist()
@@ -139,7 +142,7 @@ def test_every_dtype_passes_through(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> None:
     steps = Entry("steps", (3,), "int64", "structural", Source("steps", (3,)), Evidence("structure"))
     expr = Affine(Source("w", (64,)), shift=1.0)
-    made = record(entry("w", expr), steps)
+    made = typed(record(entry("w", expr), steps), steps="int64")
     w = torch.randn(64).to(torch.bfloat16)
     save_file({"w": w, "steps": torch.arange(3)}, tmp_path / "old.safetensors")
     convert(tmp_path / "old.safetensors", made, tmp_path / "new.safetensors", dtype="float32")
@@ -153,6 +156,27 @@ def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> No
 def test_a_dtype_that_nothing_can_be_cast_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(MappingError, match=r"dtype 'int8' is none that floating weights can be cast to; use one of"):
         convert(checkpoint, whole(), tmp_path / "new.safetensors", dtype="int8")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_quantised_numbers_are_not_taken_for_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = source_tensors(moved())
+    tensors["old.1.k"] = tensors["old.1.k"].to(dtype)
+    save_file(tensors, tmp_path / "old.safetensors")
+    with pytest.raises(MappingError) as caught:
+        convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
+    assert str(caught.value).split("\n")[1:] == [
+        f"  old.1.k: {str(dtype).removeprefix('torch.')}, but the mapping was made for float32"
+    ]
+
+
+def test_the_folder_one_stands_in_can_be_the_output(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    convert(checkpoint, whole(), ".")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.mapping.json", "model.safetensors"]
 
 
 def test_a_wrapped_checkpoint_is_read_and_said(tmp_path: Path) -> None:
