@@ -27,7 +27,7 @@ from automatch.core.expr import Constant, Source
 from automatch.core.mapping_file import read, write
 from automatch.errors import CheckpointError
 from tests.apply.records import entry, record
-from tests.conversion.checkpoints import mixed, save
+from tests.conversion.checkpoints import mixed, save, typed
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_dtypes_and_shapes_of_all_kinds_are_kept(tmp_path: Path) -> None:
     }
     save_file(tensors, tmp_path / "old.safetensors")
     entries = [entry(f"new.{key}", Source(key, tuple(tensor.shape))) for key, tensor in tensors.items()]
-    built = record(*entries, entry("ones", Constant(1.0, (3,))))
+    built = typed(record(*entries, entry("ones", Constant(1.0, (3,)))), scalar="int64")
     convert(tmp_path / "old.safetensors", built, tmp_path / "new", format="dcp")
     found = load_checkpoint(tmp_path / "new")
     for key, tensor in tensors.items():

@@ -25,6 +25,7 @@ from automatch.core.expr import Affine, Constant, Source
 from automatch.core.mapping import MappingRecord
 from automatch.errors import AutomatchError, MappingError
 from tests.apply.records import entry, record
+from tests.conversion.checkpoints import typed
 from tests.conversion.ranked_model import INNER, WIDTH, WORDS, Odd, odd_mapping, write_odd
 from tests.conversion.ranked_processes import run_ranked
 
@@ -75,7 +76,8 @@ def test_rare_dtypes_are_copied(tmp_path: Path, dtype: torch.dtype) -> None:
     save_file({"w": given}, tmp_path / "old.safetensors")
     model = nn.Module()
     model.register_buffer("w", torch.zeros(24, dtype=torch.uint8).view(dtype))
-    load_into(model, tmp_path / "old.safetensors", record(entry("w", Source("w", tuple(given.shape)))))
+    built = typed(record(entry("w", Source("w", tuple(given.shape)))), w=str(dtype).removeprefix("torch."))
+    load_into(model, tmp_path / "old.safetensors", built)
     assert torch.equal(model.state_dict()["w"].view(torch.uint8), given.view(torch.uint8))
 
 
