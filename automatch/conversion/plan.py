@@ -128,13 +128,14 @@ def _item(entry: Entry, views: Mapping[str, Expr], catalog: Catalog, dtype: str 
     expr = with_sources(entry.expr, lambda leaf: views[leaf.key])
     found = _dtype(entry, expr, catalog)
     written = dtype if dtype is not None and _floats(found) else found
-    return Item(entry.target, entry.shape, written, expr, _kind(expr, found, written))
+    return Item(entry.target, entry.shape, written, expr, _kind(expr, written, catalog))
 
 
-def _kind(expr: Expr, found: str, written: str) -> Kind:
-    if found != written or not only_moves(expr):
+def _kind(expr: Expr, written: str, catalog: Catalog) -> Kind:
+    # Sources of several dtypes are promoted, which is a cast of some of them.
+    if not only_moves(expr) or any(catalog.stored[leaf.key].dtype != written for leaf in source_leaves(expr)):
         return "computed"
-    return "moved" if find_runs(expr, SHORTEST // BY_NAME[found].size) is not None else "permuted"
+    return "moved" if find_runs(expr, SHORTEST // BY_NAME[written].size) is not None else "permuted"
 
 
 def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:

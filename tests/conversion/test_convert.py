@@ -153,6 +153,16 @@ def test_a_cast_rounds_once_and_leaves_whole_numbers_alone(tmp_path: Path) -> No
     assert torch.equal(load_file(tmp_path / "kept.safetensors")["w"], evaluate(expr, {"w": w}.__getitem__))
 
 
+@pytest.mark.parametrize("first", [torch.float32, torch.bfloat16])
+def test_parts_of_several_dtypes_are_promoted_as_apply_does(tmp_path: Path, first: torch.dtype) -> None:
+    q = torch.randn(96, 64).to(first)
+    k = torch.randn(96, 64).to(torch.bfloat16 if first == torch.float32 else torch.float32)
+    built = record(entry("qk", Concat((Source("q", (96, 64)), Source("k", (96, 64))))))
+    save_file({"q": q, "k": k}, tmp_path / "old.safetensors")
+    convert(tmp_path / "old.safetensors", built, tmp_path / "new.safetensors")
+    assert same(load_file(tmp_path / "new.safetensors"), fill(built, {"q": q, "k": k}))
+
+
 def test_a_dtype_that_nothing_can_be_cast_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(MappingError, match=r"dtype 'int8' is none that floating weights can be cast to; use one of"):
         convert(checkpoint, whole(), tmp_path / "new.safetensors", dtype="int8")
