@@ -22,6 +22,11 @@ class Box:
     sizes: Shape
 
 
+def whole_box(shape: Shape) -> Box:
+    """The box of all entries of a tensor."""
+    return Box((0,) * len(shape), shape)
+
+
 def joined(whole: Box, parts: Sequence[tuple[Box, Expr]]) -> Expr:
     """The expression for a box that parts fill.
 

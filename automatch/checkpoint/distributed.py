@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,11 +13,11 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from automatch.checkpoint import boxes
-from automatch.checkpoint.boxes import Box
+from automatch.checkpoint.boxes import Box, whole_box
 from automatch.checkpoint.catalog import Catalog, Stored
 from automatch.checkpoint.distributed_metadata import CarefulReader, damaged
 from automatch.checkpoint.dtypes import BY_NAME
-from automatch.checkpoint.entries import choose
+from automatch.checkpoint.entries import choose, no_tensors
 from automatch.checkpoint.index import stays_inside
 from automatch.checkpoint.reading import Files
 from automatch.checkpoint.torch_file import dtype_name, placed, read
@@ -75,7 +75,7 @@ def open_distributed(folder: Path, entry: str | None = None) -> Catalog:
         {leaf.name.removeprefix(prefix): _joined(leaf, chunks[leaf.name], read_in, path) for leaf in leaves},
         {block: stored for block, (_, stored) in read_in.items()},
         tuple(dict.fromkeys([path, *(stored.file for _, stored in read_in.values())])),
-        (*choice.notes, *_left_out(left)),
+        (*choice.notes, *no_tensors(left)),
     )
 
 
@@ -90,13 +90,17 @@ def _tree(metadata: Metadata, entry: str | None, path: Path) -> tuple[dict[objec
             others.append(name)
             continue
         *steps, last = _steps(name, metadata.planner_data, entry)
-        inner = tree
-        for step in steps:
-            inner = inner.setdefault(step, {})
-            if not isinstance(inner, dict):
-                raise damaged(path, f"it calls {name} an entry of a tensor")
-        inner[last] = _checked(_Leaf(name, told), path)
+        _inside(tree, steps, name, path)[last] = _checked(_Leaf(name, told), path)
     return tree, others
+
+
+def _inside(tree: dict[object, Any], steps: Iterable[str], name: str, path: Path) -> dict[object, Any]:
+    """The entry that steps lead to, made where it is not there yet."""
+    for step in steps:
+        tree = tree.setdefault(step, {})
+        if not isinstance(tree, dict):
+            raise damaged(path, f"it calls {name} an entry of a tensor")
+    return tree
 
 
 def _steps(name: str, planned: object, entry: str | None) -> tuple[str, ...]:
@@ -117,7 +121,8 @@ def _checked(leaf: _Leaf, path: Path) -> _Leaf:
     if not isinstance(dtype, torch.dtype) or not _is_shape(getattr(told, "size", None)) or not isinstance(chunks, list):
         raise damaged(path, f"it does not say what {leaf.name} is")
     if dtype_name(dtype) not in BY_NAME:
-        raise CheckpointError(f"{path}: {leaf.name} has dtype {dtype_name(dtype)}, which safetensors does not know")
+        what = f"{leaf.name} has dtype {dtype_name(dtype)}, which safetensors does not know"
+        raise CheckpointError(f"{path}: {what}.\nNext: cast it, and save the checkpoint again.")
     if not all(_is_part(part, len(told.size)) for part in chunks):
         raise damaged(path, f"it does not say what the parts of {leaf.name} are")
     return leaf
@@ -146,12 +151,19 @@ def _measured(leaf: _Leaf) -> tuple[Shape, str]:
 def _chunks(leaf: _Leaf, metadata: Metadata, folder: Path) -> list[_Chunk]:
     """The parts of a tensor, empty ones and repeated ones left out."""
     parts = dict.fromkeys(Box(tuple(part.offsets), tuple(part.sizes)) for part in leaf.told.chunks)
-    whole = Box((0,) * len(leaf.told.size), tuple(leaf.told.size))
+    whole = whole_box(tuple(leaf.told.size))
     filled = [box for box in parts if prod(box.sizes) or whole == box]
-    blocks = [leaf.name] if len(filled) == 1 else [f"{leaf.name}#{place}" for place in range(len(filled))]
-    taken = metadata.state_dict_metadata
-    blocks = [block if block == leaf.name or block not in taken else f"{block}#" for block in blocks]
+    if len(filled) == 1:
+        return [_chunk(leaf, leaf.name, filled[0], metadata, folder)]
+    blocks = [_free(f"{leaf.name}#{place}", metadata.state_dict_metadata) for place in range(len(filled))]
     return [_chunk(leaf, block, box, metadata, folder) for block, box in zip(blocks, filled, strict=True)]
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """The name, made longer as long as a tensor has it."""
+    while name in taken:
+        name += "#"
+    return name
 
 
 def _chunk(leaf: _Leaf, block: str, box: Box, metadata: Metadata, folder: Path) -> _Chunk:
@@ -162,7 +174,8 @@ def _chunk(leaf: _Leaf, block: str, box: Box, metadata: Metadata, folder: Path) 
     if not isinstance(info, _StorageInfo) or not isinstance(name, str) or not _is_shape((offset, length)):
         raise damaged(folder / ".metadata", f"it does not say where {place} lies")
     if not stays_inside(name):
-        raise CheckpointError(f"{folder / '.metadata'}: {place} lies outside the folder, in {name}, which is refused")
+        outside = f"{place} lies outside the folder, in {name}, which is refused"
+        raise CheckpointError(f"{folder / '.metadata'}: {outside}.\nNext: save the checkpoint again.")
     if info.transform_descriptors:
         how = str(info.transform_descriptors)
         raise CheckpointError(f"{folder}: {place} was saved through {how}.\nNext: save it again without.")
@@ -175,8 +188,8 @@ def _refuse_missing(path: Path, chunks: list[_Chunk]) -> None:
         ends[chunk.file] = max(ends.get(chunk.file, 0), chunk.offset + chunk.length)
     problems = list(_short_files(ends))
     if problems:
-        problems.append("Next: fetch these files again.")
-        raise together(CheckpointError, f"{path}: {len(problems) - 1} of {len(ends)} files:", problems)
+        listed = together(CheckpointError, f"{path}: {len(problems)} of {len(ends)} files:", problems)
+        raise CheckpointError(f"{listed}\nNext: fetch these files again.")
 
 
 def _short_files(ends: Mapping[Path, int]) -> Iterator[str]:
@@ -197,22 +210,15 @@ def _read(chunk: _Chunk, files: Files) -> tuple[Expr, Stored]:
         found = f"{dtype_name(tensor.dtype)} of shape {list(tensor.shape)}"
         told = f"{dtype_name(chunk.dtype)} of shape {list(chunk.box.sizes)}"
         raise damaged(chunk.file, f"{chunk.block} is {found}, the metadata says {told}")
-    found_or_not = placed(chunk.block, tensor, archive, chunk.file)
-    if isinstance(found_or_not, str):
-        raise CheckpointError(f"{chunk.file}: {chunk.block} {found_or_not}.")
-    return found_or_not
+    place = placed(chunk.block, tensor, archive, chunk.file)
+    if isinstance(place, str):
+        raise CheckpointError(f"{chunk.file}: {chunk.block} {place}.")
+    return place
 
 
 def _joined(leaf: _Leaf, chunks: list[_Chunk], read_in: Mapping[str, tuple[Expr, Stored]], path: Path) -> Expr:
-    whole = Box((0,) * len(leaf.told.size), tuple(leaf.told.size))
+    whole = whole_box(tuple(leaf.told.size))
     try:
         return boxes.joined(whole, [(chunk.box, read_in[chunk.block][0]) for chunk in chunks])
     except ValueError as error:
         raise damaged(path, f"the parts of {leaf.name}, of shape {list(leaf.told.size)}, {error}") from error
-
-
-def _left_out(names: list[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    told = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return (f"{len(names)} entries are no tensors and were left out: {told}",)

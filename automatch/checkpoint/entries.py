@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +15,7 @@ Measure: TypeAlias = Callable[[object], "tuple[Shape, int] | None"]
 """The shape and the bytes of a tensor; None for what is none."""
 
 _WELL_KNOWN = ("state_dict", "model_state_dict", "model")
+_NAMED = 5  # entries that a message names before it only counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,24 @@ def choose(content: object, measure: Measure, entry: str | None, path: Path) -> 
     named = _named(content, entry)
     if named is None or not _held(named, measure).count:
         others = [f"{name!r}: {held}" for name, _, held in _nested(content, measure)]
-        others.append("Next: name one of these entries, or none.")
-        raise together(CheckpointError, f"{path}: no entry {entry!r} of this file holds tensors; there are:", others)
+        headline = f"{path}: no entry {entry!r} of this file holds tensors; there are:"
+        listed = together(CheckpointError, headline, others)
+        raise CheckpointError(f"{listed}\nNext: name one of these entries, or none.")
     return _found(named, measure, path, entry)
+
+
+def no_tensors(names: Sequence[str]) -> tuple[str, ...]:
+    """The note that entries of a state dict were left out because they are no tensors; none if there are none.
+
+    Example:
+        >>> no_tensors(["version"])
+        ("1 entry is no tensor and was left out: 'version'",)
+    """
+    if not names:
+        return ()
+    told = ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    what = "1 entry is no tensor and was" if len(names) == 1 else f"{len(names)} entries are no tensors and were"
+    return (f"{what} left out: {told}",)
 
 
 def _found(content: Tree, measure: Measure, path: Path, name: str) -> Choice:
@@ -103,14 +119,14 @@ def _left(others: list[tuple[str, _Held]], name: str, taken: str) -> tuple[str, 
 
 def _unclear(content: Tree, candidates: list[tuple[str, _Held]], path: Path, name: str) -> CheckpointError:
     if not candidates:
-        names = ", ".join(map(repr, list(content)[:5])) or "nothing"
+        names = ", ".join(map(repr, list(content)[:_NAMED])) or "nothing"
         return CheckpointError(
             f"{path}: no entry of this file is a state dict (found: {names}).\nNext: save model.state_dict()."
         )
     lines = [f"{f'{name}.{key}' if name else key}: {held}" for key, held in candidates]
-    lines.append('Next: say which: --entry NAME, or entry="NAME".')
     headline = f"{path}: this file holds several state dicts: {', '.join(repr(key) for key, _ in candidates)}:"
-    return CheckpointError(str(together(CheckpointError, headline, lines)))
+    listed = together(CheckpointError, headline, lines)
+    return CheckpointError(f'{listed}\nNext: say which: --entry NAME, or entry="NAME".')
 
 
 def _named(content: Tree, entry: str) -> Tree | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -96,11 +96,16 @@ def _numbered(folder: Path, files: list[Path]) -> Index:
         raise CheckpointError(f"{folder}: this folder holds several checkpoints ({names}).\nNext: name one of them.")
     stem, count, suffix = next(iter(sets))
     expected = [f"{stem}-{number:05}-of-{count}{suffix}" for number in range(1, int(count) + 1)]
-    missing = [f"{name}: missing" for name in expected if name not in {file.name for file in files}]
+    present = [file.name for file in files]
+    missing = [f"{name}: missing" for name in sorted({*expected}.difference(present))]
+    spare = sorted(set(present).difference(expected))
     index = f"{stem}{suffix}{INDEX}"
-    if missing or len(files) > len(expected):
-        missing.append(f"Next: fetch these files, and the index {index}, which is missing too.")
-        raise together(CheckpointError, f"{folder}: {len(missing) - 1} of {len(expected)} shards:", missing)
+    if spare:
+        headline = f"{folder}: the index {index} is missing, and these are not among shards 1 to {int(count)}:"
+        raise _refusal(headline, spare, "move them elsewhere, or fetch the index")
+    if missing:
+        headline = f"{folder}: {len(missing)} of {len(expected)} shards:"
+        raise _refusal(headline, missing, f"fetch these files, and the index {index}, which is missing too")
     note = f"the index {index} is missing; the {len(files)} numbered shards were taken for the whole checkpoint"
     return Index(folder, {file.name: file for file in files}, notes=(note,))
 
@@ -115,17 +120,18 @@ def _read_index(path: Path) -> Index:
         raise CheckpointError(f"{path}: this index has no 'weight_map' from keys to files.\nNext: fetch it again.")
     strange = [key for key, shard in listed if not isinstance(shard, str)]
     if strange:
-        raise together(CheckpointError, f"{path}: the index names no file for these keys:", strange)
+        raise _refusal(f"{path}: the index names no file for these keys:", strange, "fetch the index again")
     weight_map = _unambiguous(path, [(key, str(shard)) for key, shard in listed])
     names = dict.fromkeys(weight_map.values())
     outside = sorted(name for name in names if not stays_inside(name))
     if outside:
-        raise together(CheckpointError, f"{path}: the index points outside its folder, which is refused:", outside)
+        headline = f"{path}: the index points outside its folder, which is refused:"
+        raise _refusal(headline, outside, "fetch the checkpoint from where you trust it")
     shards = {name: path.parent / name for name in names}
     missing = [f"{name}: missing" for name, file in shards.items() if not file.is_file()]
     if missing:
-        missing.append("Next: fetch these files into the index's folder.")
-        raise together(CheckpointError, f"{path}: {len(missing) - 1} of {len(shards)} shards:", missing)
+        headline = f"{path}: {len(missing)} of {len(shards)} shards:"
+        raise _refusal(headline, missing, "fetch these files into the index's folder")
     return Index(path, shards, weight_map)
 
 
@@ -140,5 +146,9 @@ def _unambiguous(path: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, str]
         if weight_map.setdefault(key, shard) != shard:
             problems.append(f"{key}: in {weight_map[key]} and in {shard}")
     if problems:
-        raise together(CheckpointError, f"{path}: the index places keys in two shards:", problems)
+        raise _refusal(f"{path}: the index places keys in two shards:", problems, "fetch the index again")
     return weight_map
+
+
+def _refusal(headline: str, problems: Sequence[str], next_step: str) -> CheckpointError:
+    return CheckpointError(f"{together(CheckpointError, headline, problems)}\nNext: {next_step}.")

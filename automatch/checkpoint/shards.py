@@ -28,7 +28,8 @@ def joined(index: Index, shards: Mapping[str, Catalog]) -> Catalog:
     told = index.weight_map if index.weight_map is not None else {key: names[0] for key, names in holders.items()}
     problems = list(_contradictions(told, holders, {shard: catalog.views for shard, catalog in shards.items()}))
     if problems:
-        raise together(CheckpointError, f"{index.path}: index and shards contradict each other:", problems)
+        listed = together(CheckpointError, f"{index.path}: index and shards contradict each other:", problems)
+        raise CheckpointError(f"{listed}\nNext: fetch the index and the shards again, all of one version.")
     weights = {key: weight for catalog in shards.values() for weight in catalog.weights for key in _keys(weight)}
     ordered = tuple(dict.fromkeys(weights[key] for key in told))
     used = [file for catalog in shards.values() for file in catalog.files]

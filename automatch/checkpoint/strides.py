@@ -52,7 +52,7 @@ def place(name: str, shape: Shape, strides: Shape, offset: int, room: int) -> Pl
     if 0 in shape or not axes:
         return Placed(Source(name, shape), shape, 0 if 0 in shape else offset)
     sizes, steps = [shape[axis] for axis in axes], [strides[axis] for axis in axes]
-    if min(steps) > 1:  # every so manieth entry: of an axis of that many, one is taken
+    if min(steps) > 1:  # every nth entry is one of n along a further axis
         sizes, steps = [*sizes, 1], [*steps, 1]
     box = _box(sizes, steps)
     if box is None:

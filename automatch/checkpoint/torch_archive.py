@@ -18,7 +18,7 @@ import torch
 from torch._weights_only_unpickler import Unpickler
 from torch.storage import TypedStorage, UntypedStorage
 
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+ZIP = b"PK\x03\x04"
 
 _LOCAL_HEADER = 30  # bytes of a zip record's header in front of its name
 _ENCRYPTED = 1

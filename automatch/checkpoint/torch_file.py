@@ -11,7 +11,7 @@ import torch
 
 from automatch.checkpoint.catalog import Catalog, Stored
 from automatch.checkpoint.dtypes import BY_NAME
-from automatch.checkpoint.entries import Choice, choose
+from automatch.checkpoint.entries import Choice, choose, no_tensors
 from automatch.checkpoint.strides import Placed, fits, place
 from automatch.checkpoint.torch_archive import Archive, Damaged, Region, read_archive
 from automatch.core.expr import Expr
@@ -82,12 +82,8 @@ def dtype_name(dtype: torch.dtype | torch.layout) -> str:
 
 def _in_region(name: str, tensor: torch.Tensor, region: Region, path: Path) -> tuple[Expr, Stored] | str:
     size = tensor.element_size()
-    shape, strides, first, room = (
-        tuple(tensor.shape),
-        tensor.stride(),
-        int(tensor.storage_offset()),
-        region.nbytes // size,
-    )
+    shape, strides, first = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+    room = region.nbytes // size
     if not fits(shape, strides, first, room):
         return f"of shape {list(shape)} does not lie in its storage of {region.nbytes} bytes; the file is damaged"
     found: Placed | None = place(name, shape, strides, first, room)
@@ -117,7 +113,7 @@ def _catalog(path: Path, archive: Archive, choice: Choice) -> Catalog:
         {key: places[first[key]][0] for key in places},
         {name: places[name][1] for name, *_ in tied.values()},
         (path,),
-        (*choice.notes, *_notes(choice)),
+        (*choice.notes, *no_tensors([str(key) for key in choice.content if key not in tensors])),
     )
 
 
@@ -125,16 +121,6 @@ def _named_tensors(choice: Choice) -> Iterator[tuple[str, torch.Tensor]]:
     for key, value in choice.content.items():
         if isinstance(key, str) and isinstance(value, torch.Tensor):
             yield key, value
-
-
-def _notes(choice: Choice) -> tuple[str, ...]:
-    """What was left out of a state dict because it is no tensor with a name."""
-    held = choice.content.items()
-    others = [str(key) for key, value in held if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
-    if not others:
-        return ()
-    names = ", ".join(map(repr, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    return (f"{len(others)} state-dict entries are no tensors and were left out: {names}",)
 
 
 def _identity(key: str, tensor: torch.Tensor, archive: Archive) -> object:

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.apply.evaluate import FUNCTIONS, affine, computes, evaluate, promoted, reduced, working_dtype
-from automatch.conversion.reads import BoxReader, torch_dtype
 from automatch.conversion.regions import (
     Box,
     cover,
@@ -64,8 +63,6 @@ from automatch.core.expr import (
 from automatch.core.graph import Shape
 from automatch.core.mapping import Entry
 from automatch.errors import MappingError
-
-__all__ = ["Box", "BoxReader", "Read", "compute_box", "result_dtype", "result_dtype_name", "torch_dtype"]
 
 Read: TypeAlias = Callable[[Source, Box], Tensor]
 """Gives a box of a block. The source may have another shape than the block: the same entries, row by row."""

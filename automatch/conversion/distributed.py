@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -203,16 +204,12 @@ def _cause(error: CheckpointException, rank: int) -> BaseException:
 
 def _share(plan: Plan, processes: Team) -> list[_Part]:
     """The boxes that this process writes: a stretch of all in order, so that it reads in order too."""
-    share = []
-    before, total = 0, max(1, plan.nbytes)
-    for item in plan.items:
-        for box in cut(item.shape, BOX // BY_NAME[item.dtype].size):
-            part = _Part(item, box)
-            middle = before + part.nbytes // 2
-            if min(middle * processes.size // total, processes.size - 1) == processes.rank:
-                share.append(part)
-            before += part.nbytes
-    return share
+    parts = [_Part(item, box) for item in plan.items for box in cut(item.shape, BOX // BY_NAME[item.dtype].size)]
+    ends = accumulate(part.nbytes for part in parts)
+    middles = (end - part.nbytes // 2 for part, end in zip(parts, ends, strict=True))
+    total, last = max(1, plan.nbytes), processes.size - 1
+    owners = (min(middle * processes.size // total, last) for middle in middles)
+    return [part for part, owner in zip(parts, owners, strict=True) if owner == processes.rank]
 
 
 class _Writer(FileSystemWriter):

@@ -185,6 +185,5 @@ def _differing_ties(weights: Sequence[_Weight], items: Mapping[str, Item]) -> It
     """Where the mapping gives one tensor two values, because it was made for a target that does not tie it."""
     for weight in weights:
         key, *others = [key for key in weight.keys if key in items] or [""]
-        for other in others:
-            if items[other].expr != items[key].expr:
-                yield f"{other} is tied to {key} in this model, and takes its value"
+        differing = (other for other in others if items[other].expr != items[key].expr)
+        yield from (f"{other} is tied to {key} in this model, and takes its value" for other in differing)

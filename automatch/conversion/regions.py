@@ -312,11 +312,18 @@ def groups(outer: Shape, inner: Shape) -> tuple[Group, ...]:
     found: list[Group] = []
     here = there = 0
     while here < len(outer) or there < len(inner):
-        first, other, mine, its = here, there, 1, 1
-        while (here == first and there == other) or mine != its:
-            if mine <= its and here < len(outer):
-                mine, here = mine * outer[here], here + 1
-            else:
-                its, there = its * inner[there], there + 1
+        first, other = here, there
+        here, there = _group_ends(outer, inner, first, other)
         found.append(Group(range(first, here), outer[first:here], inner[other:there]))
     return tuple(found)
+
+
+def _group_ends(outer: Shape, inner: Shape, first: int, other: int) -> tuple[int, int]:
+    """Where the smallest group ends that begins at these axes, in either shape."""
+    here, there, mine, its = first, other, 1, 1
+    while (here, there) == (first, other) or mine != its:
+        if mine <= its and here < len(outer):
+            mine, here = mine * outer[here], here + 1
+        else:
+            its, there = its * inner[there], there + 1
+    return here, there

@@ -114,8 +114,9 @@ class Staging:
                 (destination.folder / destination.names[-1]).unlink(missing_ok=True)
             for name in destination.names:
                 os.replace(self.path(name), destination.folder / name)
-        flush(destination.folder)
-        flush(destination.out.parent)
+        for folder in {destination.folder, destination.out.parent}:
+            with suppress(OSError):  # some file systems do not flush folders
+                flush(folder)
         self.clear()
 
     def tidy(self) -> None:

@@ -17,7 +17,7 @@ from math import inf, prod
 import torch
 from torch import Tensor
 
-from automatch.conversion.regions import Box, leaf_boxes, run_count, run_length, run_starts, whole
+from automatch.conversion.regions import Box, extents, leaf_boxes, run_count, run_length, run_starts, whole
 from automatch.core.expr import Expr, Gather, children
 from automatch.core.graph import Shape
 
@@ -62,7 +62,7 @@ def write_box(target: int, offset: int, shape: Shape, box: Box, tensor: Tensor) 
         offset: Where in it the whole tensor begins.
         shape: The whole tensor's shape.
         box: Which entries of it are written.
-        tensor: They.
+        tensor: These entries.
 
     Raises:
         OSError: The system refuses.
@@ -127,18 +127,17 @@ def _middle(shape: Shape, sizes: Shape) -> Box:
 
 
 def _needed(expr: Expr, box: Box) -> int:
-    return sum(prod(stop - start for start, stop in each) for _, each in leaf_boxes(expr, box))
+    return sum(prod(extents(each)) for _, each in leaf_boxes(expr, box))
 
 
 def _cost(expr: Expr, sizes: Shape, most: int, allowed: int, itemsize: int) -> float:
     """Bytes that could be copied in the time that an entry of a tile takes; infinite for a tile that is too large."""
     box = _middle(expr.shape, sizes)
-    entries = prod(stop - start for start, stop in box)
     if prod(sizes) > most:
         return inf
     leaves = list(islice(leaf_boxes(expr, box), _PARTS))
-    needed = sum(prod(stop - start for start, stop in each) for _, each in leaves)
+    needed = sum(prod(extents(each)) for _, each in leaves)
     if len(leaves) == _PARTS or needed > allowed:
         return inf
     calls = run_count(expr.shape, box) + sum(run_count(leaf.shape, each) for leaf, each in leaves)
-    return (needed * itemsize + calls * _CALL) / entries
+    return (needed * itemsize + calls * _CALL) / prod(extents(box))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 import torch
 from torch.distributed._shard.sharded_tensor.metadata import TensorProperties
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -33,7 +39,7 @@ STATE = {
 }
 TENSORS = {key: value for key, value in STATE.items() if isinstance(value, torch.Tensor)}
 
-TWO_RANKS = """
+FOUR_RANKS = """
 import sys, torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -92,14 +98,14 @@ def test_every_tensor_is_found_where_it_lies(checkpoint: Path) -> None:
     assert all(torch.equal(loaded[key], value) and loaded[key].dtype == value.dtype for key, value in TENSORS.items())
     assert catalog.views["layers.0.w"] == Source("layers.0.w", (2, 3))
     assert catalog.views["turned"] in (Source("turned", (3, 2)), Permute(Source("turned", (2, 3)), (1, 0)))
-    assert catalog.notes == ("1 entries are no tensors and were left out: 'version'",)
+    assert catalog.notes == ("1 entry is no tensor and was left out: 'version'",)
     assert catalog.files == (checkpoint / ".metadata", checkpoint / "__0_0.distcp")
 
 
 def test_what_four_processes_saved_is_put_together(tmp_path: Path) -> None:
     folder = tmp_path / "step"
     ranks = [
-        subprocess.Popen([sys.executable, "-c", TWO_RANKS, str(rank), str(folder), str(tmp_path / "store")])
+        subprocess.Popen([sys.executable, "-c", FOUR_RANKS, str(rank), str(folder), str(tmp_path / "store")])
         for rank in range(4)
     ]
     assert [rank.wait(120) for rank in ranks] == [0] * 4
@@ -116,6 +122,26 @@ def test_what_four_processes_saved_is_put_together(tmp_path: Path) -> None:
     }
 
 
+def test_a_part_is_not_taken_for_a_tensor_of_its_name(checkpoint: Path) -> None:
+    def split(metadata: Metadata) -> None:
+        """`layers.0.w` in two parts, and two tensors that are called as its first part could be."""
+        tensors, places = metadata.state_dict_metadata, metadata.storage_data
+        parts = [ChunkStorageMetadata(torch.Size((0, 0)), torch.Size((2, 3))) for _ in range(2)]
+        parts[1].offsets = torch.Size((2, 0))
+        told = tensors["turned"]
+        assert isinstance(told, TensorStorageMetadata)
+        half = tensors["half"]
+        tensors["layers.0.w"] = replace(told, size=torch.Size((4, 3)), chunks=parts)
+        where = places[MetadataIndex("layers.0.w", (0, 0))]
+        places[MetadataIndex("layers.0.w", (2, 0))] = where
+        for name in ("layers.0.w#0", "layers.0.w#0#"):
+            tensors[name], places[MetadataIndex(name, (0,))] = half, places[MetadataIndex("half", (0,))]
+
+    loaded = load_checkpoint(changed(checkpoint, split))
+    assert torch.equal(loaded["layers.0.w"], torch.cat([GRID, GRID]))
+    assert torch.equal(loaded["layers.0.w#0#"], torch.ones(3, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize("entry", [None, "model"])
 def test_a_nested_state_dict_is_taken_by_its_name(tmp_path: Path, entry: str | None) -> None:
     optimiser = {"state": {"layers.0.w": {"exp_avg": torch.ones(2, 3)}}, "param_groups": [{"lr": 0.1}]}
@@ -123,7 +149,7 @@ def test_a_nested_state_dict_is_taken_by_its_name(tmp_path: Path, entry: str | N
     catalog = open_checkpoint(folder, entry=entry)
     assert list(catalog.shapes) == list(TENSORS)
     assert torch.equal(load_checkpoint(folder, entry=entry)["layers.0.w"], GRID)
-    assert catalog.notes[-1] == "1 entries are no tensors and were left out: 'model.version'"
+    assert catalog.notes[-1] == "1 entry is no tensor and was left out: 'model.version'"
     assert any("'optim' (1 tensor, 24 bytes)" in note for note in catalog.notes) == (entry is None)
 
 

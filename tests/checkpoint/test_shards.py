@@ -120,6 +120,18 @@ def test_numbered_shards_that_are_not_all_there_are_refused(tmp_path: Path) -> N
     assert "several checkpoints" in refusal(tmp_path)
 
 
+def test_a_shard_with_a_number_beyond_the_count_is_refused(tmp_path: Path) -> None:
+    one, _ = shards(tmp_path, FIRST, SECOND)
+    spare = "model-00003-of-00002.safetensors"
+    (tmp_path / spare).write_bytes((tmp_path / one).read_bytes())
+    assert f"these are not among shards 1 to 2:\n  {spare}\nNext: " in refusal(tmp_path)
+
+
+def test_the_next_step_is_told_however_many_shards_are_missing(tmp_path: Path) -> None:
+    path = index(tmp_path, {f"w{place}": f"gone-{place}.safetensors" for place in range(30)})
+    assert refusal(path).endswith("... and 10 more\nNext: fetch these files into the index's folder.")
+
+
 def test_numbered_shards_that_share_a_key_are_refused(tmp_path: Path) -> None:
     one, two = shards(tmp_path, FIRST, {"b": torch.ones(1)})
     assert f"b: in {one} and in {two}" in refusal(tmp_path)

@@ -52,10 +52,9 @@ def repacked(path: Path, change: Any) -> Path:
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in records.items():
-            new = change(name.split("/", 1)[1], content)
-            if new is not None:
-                archive.writestr(name, new)
+        new = {name: change(name.split("/", 1)[1], content) for name, content in records.items()}
+        for name in (name for name, content in new.items() if content is not None):
+            archive.writestr(name, new[name])
     return path
 
 
@@ -220,7 +219,7 @@ def test_a_program_and_a_plain_pickle_are_told_apart(tmp_path: Path) -> None:
 def test_entries_that_are_no_tensors_are_left_out_with_a_note(tmp_path: Path) -> None:
     catalog = open_checkpoint(saved(tmp_path / "x.pt", {"w": torch.ones(2, 2), "version": 3, "_extra": {"a": 1}}))
     assert list(catalog.shapes) == ["w"]
-    assert catalog.notes == ("2 state-dict entries are no tensors and were left out: 'version', '_extra'",)
+    assert catalog.notes == ("2 entries are no tensors and were left out: 'version', '_extra'",)
 
 
 def opened(folder: Path, content: object, entry: str | None = None) -> Catalog:

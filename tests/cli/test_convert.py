@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from automatch.cli import main, throughput
+from automatch.cli import main
 from automatch.cli.throughput import throughput as shown
 from automatch.core.mapping_file import write
 from tests.cli.process import run_python
@@ -67,7 +67,7 @@ def test_a_long_conversion_says_now_and_then_how_long_it_will_take(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moments = iter([0.0, 4.0, 10.0, 12.0, 20.0])
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(moments))
+    monkeypatch.setattr("automatch.cli.throughput.time.perf_counter", lambda: next(moments))
     with shown() as told:
         assert told is not None
         for done in (10, 50, 60, 100):

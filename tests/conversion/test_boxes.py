@@ -13,9 +13,9 @@ from torch import Tensor
 
 from automatch.apply.evaluate import evaluate
 from automatch.checkpoint.catalog import Stored
-from automatch.conversion.boxes import Box, BoxReader, compute_box, result_dtype, result_dtype_name
-from automatch.conversion.reads import widened
-from automatch.conversion.regions import extents, groups, leaf_boxes, run_length, run_starts
+from automatch.conversion.boxes import compute_box, result_dtype, result_dtype_name
+from automatch.conversion.reads import BoxReader, widened
+from automatch.conversion.regions import Box, extents, groups, leaf_boxes, run_length, run_starts
 from automatch.core.expr import (
     Affine,
     Concat,
