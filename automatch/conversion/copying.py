@@ -46,14 +46,22 @@ def copy_range(source: int, start: int, target: int, place: int, count: int, tol
 
 
 def _copied(source: int, start: int, target: int, place: int, count: int) -> int:
-    if hasattr(os, "copy_file_range"):
-        try:
-            # Some file systems answer 0 where they cannot, so that only a read tells the end of the file.
-            if done := os.copy_file_range(source, target, count, start, place):
-                return done
-        except OSError as error:
-            if error.errno not in _CANNOT:
-                raise
+    # Some file systems answer 0 where they cannot, so that only a read tells the end of the file.
+    return _in_kernel(source, start, target, place, count) or _in_memory(source, start, target, place, count)
+
+
+def _in_kernel(source: int, start: int, target: int, place: int, count: int) -> int:
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    try:
+        return os.copy_file_range(source, target, count, start, place)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return 0
+
+
+def _in_memory(source: int, start: int, target: int, place: int, count: int) -> int:
     chunk = os.pread(source, min(count, BUFFER), start)
     write_at(target, place, memoryview(chunk))
     return len(chunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -44,6 +44,7 @@ from automatch.conversion.sharding import cut
 from automatch.conversion.staging import Destination, Staging, check_room, locked
 from automatch.conversion.team import Team
 from automatch.conversion.team import together as in_step
+from automatch.conversion.unchanged import check_unchanged, states
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
@@ -68,12 +69,21 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class DistributedJob:
-    """A conversion that can begin: what is written, the mapping beside it, where it goes and where it is made."""
+    """A conversion that can begin.
+
+    Attributes:
+        plan: What is written.
+        mapping: The file that is written beside it.
+        destination: Where the folder goes.
+        staging: Where it is made.
+        sources: The checkpoint's files, and their states now.
+    """
 
     plan: Plan
     mapping: bytes
     destination: Destination
     staging: Staging
+    sources: Mapping[Path, str]
 
     @property
     def folder(self) -> Path:
@@ -120,7 +130,7 @@ def prepare_distributed(
     catalog = open_checkpoint(checkpoint, entry=options.entry)
     plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
     staging = Staging(destination.staging, "a distributed checkpoint, of which nothing is taken over")
-    return DistributedJob(plan, dumps(record).encode(), destination, staging)
+    return DistributedJob(plan, dumps(record).encode(), destination, staging, states(catalog.files))
 
 
 def _in_order(folder: Path) -> tuple[Path, ...]:
@@ -170,6 +180,7 @@ def _begin(job: DistributedJob) -> None:
 def _finish(job: DistributedJob) -> None:
     job.staging.put("model.mapping.json", job.mapping)
     _check_written(job.plan, job.folder)
+    check_unchanged(job.sources)
     job.staging.publish(replace(job.destination, names=tuple(path.name for path in _in_order(job.folder))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,18 +13,17 @@ AFTER = 64 * 2**20
 
 
 class Flusher:
-    """Sends what is written to an open file to its disk in the background, a lot at a time, and the rest at the end.
+    """A file that is written: sent to its disk in the background, a lot at a time, and the rest at the end.
 
     Leaving the block waits until all is on the disk, and raises what the system refused.
+
+    Attributes:
+        target: Descriptor of the file.
     """
 
-    def __init__(self, target: int) -> None:
-        """Nothing is sent yet.
-
-        Args:
-            target: Descriptor of the file.
-        """
-        self._target = target
+    def __init__(self, path: Path) -> None:
+        """Open a file that is there already."""
+        self.target = os.open(path, os.O_RDWR)
         self._waiting = 0
         self._sent: Future[None] | None = None
         self._pool = ThreadPoolExecutor(1)
@@ -39,14 +39,19 @@ class Flusher:
             return
         if self._sent is not None:
             self._sent.result()
-        self._sent, self._waiting = self._pool.submit(os.fdatasync, self._target), 0
+        self._sent, self._waiting = self._pool.submit(os.fdatasync, self.target), 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown()
-        if kind is not None:
-            return
+        try:
+            if kind is None:
+                self._settle()
+        finally:
+            os.close(self.target)
+
+    def _settle(self) -> None:
         if self._sent is not None:
             self._sent.result()
-        os.fsync(self._target)
+        os.fsync(self.target)

@@ -11,6 +11,7 @@ from automatch.checkpoint.safetensors_header import read_header
 from automatch.conversion.plan import Plan
 from automatch.conversion.shards import Shard, index_name, make_index, make_shards
 from automatch.conversion.staging import Destination, Staging, choose
+from automatch.conversion.unchanged import states
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
@@ -28,6 +29,7 @@ class Job:
         texts: Further files: the mapping, and the index where there are several shards.
         destination: Where the files go.
         staging: Where they are made.
+        sources: The checkpoint's files, and their states now.
     """
 
     plan: Plan
@@ -35,6 +37,7 @@ class Job:
     texts: Mapping[str, bytes]
     destination: Destination
     staging: Staging
+    sources: Mapping[Path, str]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -66,7 +69,9 @@ def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int
     last = index_name(base) if len(shards) > 1 else shards[0].name
     destination = choose(out, base, [*texts, *(shard.name for shard in shards)], last)
     _refuse_overwriting(plan, destination)
-    return Job(plan, shards, texts, destination, Staging(destination.staging, _fingerprint(plan, shards, texts)))
+    sources = states(plan.catalog.files)
+    staging = Staging(destination.staging, _fingerprint(plan, sources, shards, texts))
+    return Job(plan, shards, texts, destination, staging, sources)
 
 
 def check_written(job: Job) -> None:
@@ -100,12 +105,11 @@ def _refuse_overwriting(plan: Plan, destination: Destination) -> None:
         raise CheckpointError(f"{both[0]} belongs to the checkpoint itself; name another place for the output")
 
 
-def _fingerprint(plan: Plan, shards: tuple[Shard, ...], texts: Mapping[str, bytes]) -> str:
+def _fingerprint(plan: Plan, sources: Mapping[Path, str], shards: tuple[Shard, ...], texts: Mapping[str, bytes]) -> str:
     """A hash of all that the output depends on: two conversions with one hash write the same bytes."""
     digest = hashlib.sha256()
-    for file in plan.catalog.files:
-        state = file.stat()
-        digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    for state in sources.values():
+        digest.update(f"{state}\0".encode())
     for shard in shards:
         digest.update(f"{shard.name}\0{shard.size}\0".encode() + shard.header)
     for item in plan.items:

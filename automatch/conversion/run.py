@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from typing import TypeAlias
 
 from automatch.checkpoint.reading import Files
+from automatch.conversion.copying import Told
 from automatch.conversion.job import Job, check_written
 from automatch.conversion.ranks import team
 from automatch.conversion.staging import check_room, locked
 from automatch.conversion.team import Share, Team, shares, together
+from automatch.conversion.unchanged import check_unchanged
 from automatch.conversion.writing import create, write_items
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -65,12 +67,17 @@ def _write(job: Job, mine: Sequence[Share], progress: Progress | None) -> None:
     told = _counter(sum(item.nbytes for share in mine for item in share.items), progress)
     with Files() as files:
         for share in mine:
-            part = job.staging.part(share.shard.name)
-            if share.whole:
-                create(share.shard, part)
-            write_items(job.plan, share.shard, share.items, part, files, told)
-            if share.whole:
-                job.staging.complete(share.shard.name)
+            _write_share(job, share, files, told)
+
+
+def _write_share(job: Job, share: Share, files: Files, told: Told) -> None:
+    part = job.staging.part(share.shard.name)
+    if not share.whole:
+        write_items(job.plan, share.shard, share.items, part, files, told)
+        return
+    create(share.shard, part)
+    write_items(job.plan, share.shard, share.items, part, files, told)
+    job.staging.complete(share.shard.name)
 
 
 def _finish(job: Job, divided: bool) -> None:
@@ -80,10 +87,11 @@ def _finish(job: Job, divided: bool) -> None:
     for name, content in job.texts.items():
         job.staging.put(name, content)
     check_written(job)
+    check_unchanged(job.sources)
     job.staging.publish(job.destination)
 
 
-def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
+def _counter(total: int, progress: Progress | None) -> Told:
     """Adds up what is written, for those who want to know."""
     done = 0
 

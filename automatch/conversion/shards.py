@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from automatch.checkpoint.safetensors_header import encode_header
 from automatch.conversion.plan import Item
@@ -48,10 +49,10 @@ def parse_size(text: str | int) -> int:
         (5000000000, 1572864, 1000)
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", str(text).upper(), re.ASCII)
-    size = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    if size <= 0:
+    size = float(match[1]) * _UNITS[match[2] or ""] if match else 0
+    if not 1 <= size < inf:
         raise CheckpointError(f"{text!r} is no size of a file; write it as 5GB, 500MB or 2GiB")
-    return size
+    return int(size)
 
 
 def make_shards(items: Sequence[Item], base: str, limit: int | None) -> tuple[Shard, ...]:

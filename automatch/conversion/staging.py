@@ -21,6 +21,7 @@ PART = ".part"
 _STATE = "conversion.json"
 _FILES = "files"
 _INDEX = ".index.json"
+_NO_FOLDER = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +157,29 @@ def locked(staging: Staging) -> Iterator[None]:
     """Make the folder and keep a second conversion out of it until this one has ended, or died; remove it if empty.
 
     Raises:
-        CheckpointError: Another conversion is at work, or the folder cannot be made.
+        CheckpointError: Another conversion is at work, or the folder cannot be made, or is a link.
     """
+    # What is in the folder will be deleted: in a place where others write, a link could lead to anything.
+    if link := next((path for path in (staging.root, staging.root / _FILES) if path.is_symlink()), None):
+        raise CheckpointError(f"{link} is a link, which no conversion made; remove it")
     try:
         staging.root.mkdir(exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{staging.root} cannot be made: {error.strerror}; name another place") from error
-    descriptor = os.open(staging.root, os.O_RDONLY)
-    try:
+    with _opened(staging.root) as descriptor:
         _lock(descriptor, staging.root)
         try:
             yield
         finally:
             with suppress(OSError):  # not empty: what a next run can use stays
                 staging.root.rmdir()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -215,11 +225,8 @@ def _device(path: Path) -> int:
 
 def flush(path: Path) -> None:
     """Have a file's bytes, or a folder's names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with _opened(path) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def choose(out: Path, base: str, names: Sequence[str], last: str) -> Destination:
@@ -240,10 +247,11 @@ def choose(out: Path, base: str, names: Sequence[str], last: str) -> Destination
     if out.suffix == ".safetensors":
         if out.is_dir():
             raise CheckpointError(f"{out} is a folder; name a file in it")
-        return Destination(out, out.parent, order)
+        return _unobstructed(Destination(out, out.parent, order))
     if out.exists() and not out.is_dir():
         raise CheckpointError(f"{out} is a file; name a folder, or a file that ends in .safetensors")
     if not out.exists():
+        _refuse_folder(out)
         return Destination(out, out, order)
     others = sorted(path.name for path in out.glob(f"{base}*.safetensors*") if path.name not in order)
     if others:
@@ -251,4 +259,22 @@ def choose(out: Path, base: str, names: Sequence[str], last: str) -> Destination
             f"{out} holds other weights, which loaders could take for these: {', '.join(others[:5])}; remove them, or "
             "name another folder"
         )
-    return Destination(out, out, order)
+    return _unobstructed(Destination(out, out, order))
+
+
+def _refuse_folder(out: Path) -> None:
+    """Refuse names that nobody means for a new folder."""
+    if out.is_symlink():
+        raise CheckpointError(f"{out} is a link to nothing; make the folder it points to, or name another place")
+    if out.suffix.lower() in _NO_FOLDER:
+        raise CheckpointError(
+            f"{out} looks like a file, but safetensors are written; name a file that ends in .safetensors, or a folder"
+        )
+
+
+def _unobstructed(destination: Destination) -> Destination:
+    """The destination, where no folder is in the place of one of its files: an hour later would be too late."""
+    taken = [path for name in destination.names if (path := destination.folder / name).is_dir()]
+    if taken:
+        raise CheckpointError(f"{taken[0]} is a folder, where a file is to be; move it away, or name another place")
+    return destination

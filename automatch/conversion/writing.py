@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,13 +32,10 @@ def write_items(plan: Plan, shard: Shard, items: Iterable[Item], path: Path, fil
         CheckpointError: A source ends too early.
         OSError: The system refuses.
     """
-    target = os.open(path, os.O_RDWR)
-    try:
-        with Flusher(target) as flusher:
-            for item in items:
-                _write(plan, item, target, shard.offsets[item.key], files, _both(flusher.told, told))
-    finally:
-        os.close(target)
+    with Flusher(path) as flusher:
+        heard = _both(flusher.told, told)
+        for item in items:
+            _write(plan, item, flusher.target, shard.offsets[item.key], files, heard)
 
 
 def _both(first: Told, second: Told) -> Told:

@@ -250,6 +250,24 @@ def test_places_that_cannot_be_written_are_refused(checkpoint: Path, tmp_path: P
         convert(checkpoint, tmp_path / "absent.json", tmp_path / "new.safetensors")
 
 
+@pytest.mark.parametrize("name", ["new.pt", "new.bin", "new.safetensors.index.json", "NEW.SAFETENSORS"])
+def test_a_name_that_means_a_file_does_not_become_a_folder(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="looks like a file, but safetensors are written; name a file that ends"):
+        convert(checkpoint, whole(), tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_what_stands_where_a_file_is_to_be_is_noticed_before_the_work(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "new" / "model.safetensors").mkdir(parents=True)
+    (tmp_path / "new.mapping.json").mkdir()
+    with pytest.raises(CheckpointError, match="is a link to nothing; make the folder it points to"):
+        convert(checkpoint, whole(), tmp_path / "link")
+    for out in ("new", "new.safetensors"):
+        with pytest.raises(CheckpointError, match="is a folder, where a file is to be; move it away"):
+            convert(checkpoint, whole(), tmp_path / out, progress=lambda done, total: pytest.fail("work was done"))
+
+
 def test_a_folder_is_not_mixed_with_other_weights(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
     convert(checkpoint, whole(), out, max_shard_size=100)

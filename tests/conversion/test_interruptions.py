@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from automatch.conversion.convert import convert
+from automatch.conversion.convert import Format, convert
 from automatch.core.mapping_file import write
 from automatch.errors import CheckpointError
 from tests.conversion.checkpoints import mixed, moved, save
@@ -232,3 +232,35 @@ def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds 'letter.txt', which no conversion wrote; move it away"):
         convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
     assert (strange / "letter.txt").read_text() == "mine"
+
+
+def test_nothing_behind_a_link_is_deleted(tmp_path: Path) -> None:
+    save(moved(), tmp_path / "old.safetensors")
+    precious = tmp_path / "home" / "files" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    staging = tmp_path / ".new.safetensors.converting"
+    staging.symlink_to("home")
+    with pytest.raises(CheckpointError, match=r"\.converting is a link, which no conversion made; remove it"):
+        convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
+    staging.unlink()
+    staging.mkdir()
+    (staging / "files").symlink_to(precious.parent)
+    with pytest.raises(CheckpointError, match="files is a link, which no conversion made; remove it"):
+        convert(tmp_path / "old.safetensors", moved(), tmp_path / "new.safetensors")
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("format", ["safetensors", "dcp"])
+def test_a_source_that_changes_while_it_is_converted_gives_no_output(tmp_path: Path, format: Format) -> None:
+    save(moved(), tmp_path / "old.safetensors")
+
+    def train_on(done: int, total: int) -> None:
+        with (tmp_path / "old.safetensors").open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"new!")
+        os.utime(tmp_path / "old.safetensors", (1, 1))
+
+    with pytest.raises(CheckpointError, match="changed while they were converted; convert again when they are at rest"):
+        convert(tmp_path / "old.safetensors", moved(), tmp_path / "new", format=format, progress=train_on)
+    assert not (tmp_path / "new").exists()
