@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
@@ -197,7 +198,11 @@ def _content(file: _File, record: zipfile.ZipInfo | None, length: int) -> bytes:
         return b""
     begin, nbytes = _place(file, record, length)
     file.seek(begin)
-    return file.read(nbytes)
+    content = file.read(nbytes)
+    # A flipped bit in the pickle could give a weight another one's numbers. Torch may be told to write 0 for the sum.
+    if record.CRC not in (0, zlib.crc32(content)):
+        raise Damaged(f"{record.filename} does not have the checksum that the zip directory says")
+    return content
 
 
 def _place(file: _File, record: zipfile.ZipInfo | None, length: int) -> tuple[int, int]:

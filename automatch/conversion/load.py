@@ -165,8 +165,11 @@ def _fill(fill: _Fill, stored: Mapping[str, Stored], files: Files) -> None:
     if not fill.memory.numel():
         return
     part = replace(fill.item, expr=_cropped(fill.item.expr, fill.box), shape=tuple(fill.memory.shape))
-    for box, made in make_tiles(part, stored, files, TILE):
+
+    def put(box: Box, made: Tensor) -> None:
         fill.memory[tuple(slice(*bounds) for bounds in box)].copy_(made)
+
+    make_tiles(part, stored, files, TILE, put)
 
 
 def _cropped(expr: Expr, box: Box) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -42,7 +42,12 @@ def make_box(item: Item, box: Box, stored: Mapping[str, Stored], files: Files) -
         raise MappingError(f"{item.key} cannot be computed: {error}") from error
 
 
-def make_tiles(item: Item, stored: Mapping[str, Stored], files: Files, budget: int) -> Iterator[tuple[Box, Tensor]]:
-    """An item's tensor in boxes of at most `budget` bytes, in ascending order."""
+def make_tiles(
+    item: Item, stored: Mapping[str, Stored], files: Files, budget: int, use: Callable[[Box, Tensor], object]
+) -> None:
+    """Make an item's tensor in boxes of at most `budget` bytes, in ascending order, and hand over each.
+
+    They are handed over, and not given back, so that one is gone before the next is made.
+    """
     for box in tiles(item.expr, BY_NAME[item.dtype].size, budget):
-        yield box, make_box(item, box, stored, files)
+        use(box, make_box(item, box, stored, files))

@@ -51,6 +51,9 @@ FEW = 64
 _SLACK = 4
 """How many times more stretches there may be on the way, for those that will be joined."""
 
+_REPEATS = 4096
+"""What is repeated more often is left to tiles: to spell it out would take longer than to make it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -136,7 +139,7 @@ def _follow(expr: Expr, wanted: _Stretches | None, most: int) -> _Found | None:
         case Concat() | Slice() | Permute() | Reshape() | Gather():
             return _follow_movement(expr, wanted, most)
         case Resize():
-            return _follow(_spelled(expr), wanted, most)
+            return None if _repeats(expr) > _REPEATS else _follow(_spelled(expr), wanted, most)
         case Constant() | Affine() | Sum() | Product() | Elementwise() | Reduce():
             return None
         case _:
@@ -234,6 +237,12 @@ def _gathered(index: Ints, wanted: _Stretches, most: int) -> _Stretches | None:
     breaks = np.concatenate([[0], np.flatnonzero(np.diff(index) != 1) + 1])
     cut = _cut(wanted, len(index), most, breaks)
     return cut and cut.at(index[cut.starts])
+
+
+def _repeats(expr: Resize) -> int:
+    """How often it repeats what it is made of, along the axis where it does so most often."""
+    axes = zip(expr.shape, expr.of.shape, expr.fits, strict=True)
+    return max((new // old for new, old, fit in axes if fit == "tile"), default=1)
 
 
 def _spelled(expr: Resize) -> Expr:

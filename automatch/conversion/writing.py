@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from automatch.checkpoint.dtypes import BY_NAME
 from automatch.checkpoint.reading import Files
@@ -13,6 +14,11 @@ from automatch.conversion.plan import SHORTEST, Item, Plan
 from automatch.conversion.runs import find_runs
 from automatch.conversion.shards import Shard
 from automatch.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automatch.conversion.regions import Box
 
 TILE = 16 * 2**20
 """Bytes of a tile: what is read, and what is written, of a tensor at once. Larger ones are no faster."""
@@ -74,6 +80,8 @@ def _compute(plan: Plan, item: Item, target: int, offset: int, files: Files, tol
     from automatch.conversion.making import make_tiles
     from automatch.conversion.tiles import write_box
 
-    for box, tensor in make_tiles(item, plan.catalog.stored, files, TILE):
+    def write(box: Box, tensor: Tensor) -> None:
         write_box(target, offset, item.shape, box, tensor)
         told(tensor.nbytes)
+
+    make_tiles(item, plan.catalog.stored, files, TILE, write)

@@ -187,6 +187,24 @@ def test_records_that_are_compressed_missing_or_of_another_size_are_refused(tmp_
     assert "storage 0 should have 400 bytes, the file holds 396" in message
 
 
+def test_a_pickle_that_a_flipped_bit_makes_speak_of_another_storage_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", {"a": torch.zeros(2), "b": torch.ones(2)})
+    content = path.read_bytes()
+    flipped = content.replace(b"X\x01\0\0\x000", b"X\x01\0\0\x001", 1)
+    assert flipped != content
+    path.write_bytes(flipped)
+    assert "x/data.pkl does not have the checksum that the zip directory says" in refusal(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    config: Any = torch.utils.serialization.config
+    with config.patch("save.compute_crc32", False):
+        path = saved(tmp_path / "x.pt", {"w": torch.ones(2)})
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo("x/data.pkl").CRC == 0
+    assert load_checkpoint(path)["w"].tolist() == [1.0, 1.0]
+
+
 def test_numbers_of_the_other_byte_order_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"w": torch.ones(2)})
     repacked(path, lambda name, held: b"big" if name == "byteorder" else held)

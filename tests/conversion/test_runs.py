@@ -107,6 +107,15 @@ def test_a_huge_transpose_is_refused_at_once_and_without_memory() -> None:
     assert (seconds < 0.1, peak < 2**20) == (True, True)
 
 
+def test_a_number_repeated_without_end_is_refused_at_once_and_without_memory() -> None:
+    filled = Resize(Source("w", (1, 1)), (10**6, 10**7), ("tile", "tile"))
+    tracemalloc.start()
+    assert find_runs(filled, 4096) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
 def test_runs_that_are_too_short_on_average_are_refused_unless_they_are_few() -> None:
     heads = FEW + 1
     swapped = Permute(Source("a", (2, heads, 100)), (1, 0, 2))
