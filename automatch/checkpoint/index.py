@@ -19,6 +19,9 @@ INDEX = ".index.json"
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 
+USUAL = ("model", "diffusion_pytorch_model", "pytorch_model")
+"""What libraries call the weights of a folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -73,7 +76,7 @@ def _in_folder(folder: Path) -> Path | Index:
     indices = (f".safetensors{INDEX}", INDEX)
     kinds = [[file for file in files if file.name.endswith(ending)] for ending in indices]
     kinds += [[file for file in files if file.suffix in suffixes] for suffixes in (_SUFFIXES[:1], _SUFFIXES[1:])]
-    candidates = next((kind for kind in kinds if kind), [])
+    candidates = _usual(next((kind for kind in kinds if kind), []))
     if len(candidates) == 1 and candidates[0].name.endswith(INDEX):
         return _read_index(candidates[0])
     if candidates and all(_NUMBERED.fullmatch(file.name) for file in candidates):
@@ -85,6 +88,17 @@ def _in_folder(folder: Path) -> Path | Index:
         raise CheckpointError(f"{folder}: this folder holds no checkpoint (found: {names}).\n{NEXT}")
     names = ", ".join(file.name for file in candidates)
     raise CheckpointError(f"{folder}: this folder holds several checkpoints ({names}).\nNext: name one of them.")
+
+
+def _usual(candidates: list[Path]) -> list[Path]:
+    """The one that libraries look for first, if it stands among others: copies in half precision, training arguments."""
+    usual = [file for file in candidates if file.name.split(".", 1)[0] in USUAL and _is_plain(file)]
+    return usual if len(usual) == 1 else candidates
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether nothing stands between a name and its ending, as it does in `model.fp16.safetensors`."""
+    return file.name.removesuffix(INDEX).count(".") == 1
 
 
 def _numbered(folder: Path, files: list[Path]) -> Index:

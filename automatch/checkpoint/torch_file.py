@@ -138,7 +138,7 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, UnpicklingError) and named is not None:
         return CheckpointError(
             f"{path}: this file holds Python objects besides tensors, and loading them could run code: "
-            f"{named.rstrip('.')}.\nNext: load it yourself where you trust it, and save its state dict alone."
+            f"{named.split('. Please', 1)[0].rstrip('.')}.\nNext: load it yourself where you trust it, and save its state dict alone."
         )
     kind = type(error).__name__
     return _damaged(path, f"{kind}: {lines[0].rstrip('.')[:200]}" if lines else kind)

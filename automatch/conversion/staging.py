@@ -136,6 +136,8 @@ class Staging:
         Raises:
             CheckpointError: It holds what no conversion wrote.
         """
+        if not self.root.exists():
+            return
         strange = {path.name for path in self.root.iterdir()} - {_STATE, _FILES}
         if strange:
             raise CheckpointError(f"{self.root} holds {min(strange)!r}, which no conversion wrote; move it away")
@@ -273,7 +275,9 @@ def _refuse_folder(out: Path) -> None:
 
 
 def _unobstructed(destination: Destination) -> Destination:
-    """The destination, where no folder is in the place of one of its files: an hour later would be too late."""
+    """The destination, where files can be put into it: to hear an hour later that they cannot would be too late."""
+    if not os.access(destination.folder, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{destination.folder} is not yours to write into; name another place")
     taken = [path for name in destination.names if (path := destination.folder / name).is_dir()]
     if taken:
         raise CheckpointError(f"{taken[0]} is a folder, where a file is to be; move it away, or name another place")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -103,6 +103,21 @@ def test_a_folder_with_one_file_means_that_file(tmp_path: Path) -> None:
     assert shapes_of(tmp_path) == SHAPES
     save_file({"only": torch.ones(1)}, tmp_path / "model.safetensors")
     assert list(shapes_of(tmp_path)) == ["only"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ("model.safetensors", "model.fp16.safetensors"),
+        ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.non_ema.safetensors"),
+        ("pytorch_model.bin", "training_args.bin"),
+    ],
+)
+def test_the_usual_name_is_preferred_to_what_stands_beside_it(tmp_path: Path, usual: str, other: str) -> None:
+    save: Callable[..., None] = torch.save if usual.endswith(".bin") else save_file
+    save(STATE, tmp_path / usual)
+    save({"other": torch.ones(1)}, tmp_path / other)
+    assert shapes_of(tmp_path) == SHAPES
 
 
 def test_a_folder_that_is_unclear_is_refused(tmp_path: Path) -> None:

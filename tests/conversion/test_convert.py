@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +267,16 @@ def test_what_stands_where_a_file_is_to_be_is_noticed_before_the_work(checkpoint
     for out in ("new", "new.safetensors"):
         with pytest.raises(CheckpointError, match="is a folder, where a file is to be; move it away"):
             convert(checkpoint, whole(), tmp_path / out, progress=lambda done, total: pytest.fail("work was done"))
+
+
+def test_a_folder_that_takes_no_files_is_noticed_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "new")
+    with pytest.raises(CheckpointError, match="new is not yours to write into; name another place"):
+        convert(checkpoint, whole(), tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_folder_is_not_mixed_with_other_weights(checkpoint: Path, tmp_path: Path) -> None:
