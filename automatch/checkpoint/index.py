@@ -91,7 +91,7 @@ def _in_folder(folder: Path) -> Path | Index:
 
 
 def _usual(candidates: list[Path]) -> list[Path]:
-    """The one that libraries look for first, if it stands among others: copies in half precision, training arguments."""
+    """The one that libraries look for first, if it stands among others (half precision, training arguments)."""
     usual = [file for file in candidates if file.name.split(".", 1)[0] in USUAL and _is_plain(file)]
     return usual if len(usual) == 1 else candidates
 

@@ -136,9 +136,11 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = next((line for line in lines if "GLOBAL" in line), None)
     if isinstance(error, UnpicklingError) and named is not None:
+        # What torch advises next is to trust the class.
+        object_named = named.split(". Please", 1)[0].rstrip(".")
         return CheckpointError(
-            f"{path}: this file holds Python objects besides tensors, and loading them could run code: "
-            f"{named.split('. Please', 1)[0].rstrip('.')}.\nNext: load it yourself where you trust it, and save its state dict alone."
+            f"{path}: this file holds Python objects besides tensors, and loading them could run code: {object_named}.\n"
+            "Next: load it yourself where you trust it, and save its state dict alone."
         )
     kind = type(error).__name__
     return _damaged(path, f"{kind}: {lines[0].rstrip('.')[:200]}" if lines else kind)
