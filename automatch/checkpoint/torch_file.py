@@ -137,9 +137,9 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
     named = next((line for line in lines if "GLOBAL" in line), None)
     if isinstance(error, UnpicklingError) and named is not None:
         # What torch advises next is to trust the class.
-        object_named = named.split(". Please", 1)[0].rstrip(".")
+        what = named.split(". Please", 1)[0].rstrip(".")
         return CheckpointError(
-            f"{path}: this file holds Python objects besides tensors, and loading them could run code: {object_named}.\n"
+            f"{path}: this file holds Python objects besides tensors, and loading them could run code: {what}.\n"
             "Next: load it yourself where you trust it, and save its state dict alone."
         )
     kind = type(error).__name__
