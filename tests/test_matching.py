@@ -175,6 +175,25 @@ def test_a_model_without_inputs_is_refused_with_the_next_step() -> None:
         automatch.match(wan.small_teacher(), wan.small_student(), target_inputs=wan.small_student_inputs())
 
 
+class Decays(nn.Module):
+    """A vector that is repeated along axes which it does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(-torch.rand(12) - 0.5)
+        self.into = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        age = torch.arange(5.0)[:, None] - torch.arange(5.0)
+        return torch.einsum("tsc,bsc->btc", torch.exp(age[..., None] * self.rates), self.into(x))
+
+
+def test_a_vector_that_is_repeated_along_further_axes_is_matched() -> None:
+    x = torch.randn(2, 5, 12)
+    mapping = automatch.match(Decays(), Decays(), source_inputs=x, target_inputs=x, run=False)
+    assert mapping["rates"].sources == ("rates",)
+
+
 def test_progress_names_the_stages() -> None:
     said: list[str] = []
     automatch.match(

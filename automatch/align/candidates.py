@@ -149,7 +149,8 @@ def _widths(graph: UseGraph, mark: Landmark, slot: Slot, parts: int) -> Shape:
     if use is None:
         return ()
     stored = graph.shapes.get(use.weight, ())
-    seen = use.view.shape or tuple(stored[axis] for axis in use.view.axes) or stored
+    # A view may have axes that the weight has not: those along which it is repeated.
+    seen = use.view.shape or tuple(stored[axis] for axis in use.view.axes if axis < len(stored)) or stored
     if mark.kind != "contraction" or len(seen) < 2:
         while len(seen) > 2 and seen[0] == 1:
             seen = seen[1:]

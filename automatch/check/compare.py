@@ -14,11 +14,13 @@ from automatch.check.expected import (
     SameAs,
     Unmapped,
     Wanted,
+    Written,
     from_document,
     from_plain,
     from_record,
 )
 from automatch.check.report import CheckReport, Difference
+from automatch.check.wording import form_of, keys_in, with_keys
 from automatch.core import mapping_json
 from automatch.core.expr import (
     Affine,
@@ -86,7 +88,7 @@ def _wanted(expected: Expectation) -> dict[str, Wanted]:
     if not isinstance(expected, abc.Mapping):
         return from_record(expected.record)
     if "format" in expected:
-        return from_document(dict(expected), "the expectation")
+        return from_document(dict(expected), "the expectation", to_compare=True)
     return from_plain(expected, "the expectation")  # type: ignore[arg-type]  # it is checked value by value
 
 
@@ -101,7 +103,7 @@ def _from_file(path: str | os.PathLike[str]) -> dict[str, Wanted]:
         raise MappingFormatError(
             f"{where}: format {kind!r}, expected {FORMAT!r} or {mapping_json.FORMAT!r}; is this the right file?"
         )
-    return from_document(document, where)
+    return from_document(document, where, to_compare=True)
 
 
 def _difference(entry: Entry, wanted: Wanted, names: dict[str, str]) -> Difference | None:
@@ -110,7 +112,7 @@ def _difference(entry: Entry, wanted: Wanted, names: dict[str, str]) -> Differen
         return None
     return Difference(
         target=entry.target,
-        expected_sources=_wanted_sources(wanted),
+        expected_sources=_wanted_sources(wanted, names),
         sources=entry.sources,
         expected=_wanted_text(wanted),
         got="nothing" if entry.expr is None else expr_text(entry.expr),
@@ -134,6 +136,8 @@ def _what_differs(entry: Entry, wanted: Wanted, names: dict[str, str]) -> str | 
             return None if uniform_value(entry.expr) == value else "another constant"
         case MadeOf(sources=keys):
             return _sources_differ(keys, entry.expr, names)
+        case Written():
+            return _texts_differ(wanted, entry.expr, names)
         case SameAs(expr=expr):
             return _expressions_differ(expr, entry.expr, names)
         case _:
@@ -156,11 +160,24 @@ def _sources_differ(keys: tuple[str, ...], expr: Expr, names: dict[str, str]) ->
 
 def _expressions_differ(want: Expr, got: Expr, names: dict[str, str]) -> str | None:
     want, got = (rename(expr, lambda key: names.get(key, key)) for expr in (want, got))
-    if want == got:
+    return None if want == got else _how(sources(want), sources(got))
+
+
+def _texts_differ(want: Written, got: Expr, names: dict[str, str]) -> str | None:
+    one_name = rename(got, lambda key: names.get(key, key))
+    same_text = with_keys(want.text, names) == with_keys(expr_text(got), names)
+    if same_text and want.form in ("", form_of(got)):
         return None
-    if sources(want) == sources(got):
+    if same_text:
+        return "the same text, but another expression"
+    wanted = dict.fromkeys(names[key] for key in keys_in(want.text, names))
+    return _how(tuple(wanted), sources(one_name))
+
+
+def _how(want: tuple[str, ...], got: tuple[str, ...]) -> str:
+    if want == got:
         return "the same sources, but another expression"
-    return "the sources in another order" if sorted(sources(want)) == sorted(sources(got)) else "other sources"
+    return "the sources in another order" if sorted(want) == sorted(got) else "other sources"
 
 
 def uniform_value(expr: Expr) -> float | None:
@@ -221,10 +238,12 @@ def _joins(expr: Expr) -> bool:
             assert_never(expr)
 
 
-def _wanted_sources(wanted: Wanted) -> tuple[str, ...]:
+def _wanted_sources(wanted: Wanted, names: dict[str, str]) -> tuple[str, ...]:
     match wanted:
         case MadeOf(sources=keys):
             return keys
+        case Written(text=text):
+            return keys_in(text, names)
         case SameAs(expr=expr):
             return sources(expr)
         case Filled() | Unmapped():
@@ -237,6 +256,8 @@ def _wanted_text(wanted: Wanted) -> str:
     match wanted:
         case MadeOf(sources=keys):
             return ", ".join(keys)
+        case Written(text=text):
+            return text
         case SameAs(expr=expr):
             return expr_text(expr)
         case Filled(value=value):

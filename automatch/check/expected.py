@@ -1,4 +1,4 @@
-"""What a person expects of a mapping, per target key; written by hand, in a file or as a plain dict.
+"""What is expected of a mapping, per target key: by hand or by `--update`, in a file or as a plain dict.
 
 Example:
     >>> document = {
@@ -20,10 +20,21 @@ import re
 from collections import abc
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from automatch.core.expr import Expr
-from automatch.core.json_fields import Members, check_kind, fault, faults_of, items, member, name, natural, number
+from automatch.core.json_fields import (
+    Members,
+    check_kind,
+    fault,
+    faults_of,
+    items,
+    member,
+    name,
+    natural,
+    number,
+    string,
+)
 from automatch.core.mapping import MappingRecord
 from automatch.errors import MappingFormatError, together
 
@@ -53,23 +64,39 @@ class Unmapped:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Exactly the expression of this text.
+
+    Attributes:
+        text: The expression as `automatch.core.expr.text` prints it.
+        form: What the text leaves out (see `automatch.check.wording.form_of`); empty where it says all.
+    """
+
+    text: str
+    form: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SameAs:
     """Exactly this expression, as another mapping has it."""
 
     expr: Expr
 
 
-Wanted: TypeAlias = MadeOf | Filled | Unmapped | SameAs
-PlainWant: TypeAlias = "str | abc.Sequence[str] | abc.Mapping[str, float] | None"
-"""What is wanted of one key, as written by hand: a source, sources in order, `{"constant": value}`, or nothing."""
+Wanted: TypeAlias = MadeOf | Filled | Unmapped | Written | SameAs
+PlainWant: TypeAlias = "str | abc.Sequence[str] | abc.Mapping[str, float | str] | None"
+"""What is wanted of one key: a source, sources in order, `{"constant": value}`, `{"is": expression}`, or nothing."""
+
+FORMS = 'a source key, a list of source keys, {"constant": value}, {"is": expression} or null'
 
 
-def from_document(document: object, where: str) -> dict[str, Wanted]:
+def from_document(document: object, where: str, *, to_compare: bool = False) -> dict[str, Wanted]:
     """Read the content of an expectation file and write out its variables.
 
     Args:
         document: What `json.loads` gave.
         where: What messages call it.
+        to_compare: Whether it is only compared. Else the text of an expression is refused: it cannot be run.
 
     Raises:
         MappingFormatError: It is of another kind or version, damaged, uses a variable that `layers` does not have, or
@@ -80,10 +107,15 @@ def from_document(document: object, where: str) -> dict[str, Wanted]:
         layers = members.take_or("layers", _layers, {})
         weights = members.take("weights", _object)
         members.close()
-        return _expand_all(weights, layers)
+        wanted = _expand_all(weights, layers)
     except MappingFormatError as error:
         headline = f"{where}: the expectation is damaged; mend it:"
         raise together(MappingFormatError, headline, faults_of(error)) from None
+    texts = [key for key, want in wanted.items() if isinstance(want, Written)]
+    if texts and not to_compare:
+        headline = f"{where}: the text of an expression can be compared, but not run; use a mapping file for:"
+        raise together(MappingFormatError, headline, texts)
+    return wanted
 
 
 def from_plain(wants: abc.Mapping[str, PlainWant], where: str) -> dict[str, Wanted]:
@@ -120,12 +152,15 @@ def _wanted(value: object, where: str) -> Wanted:
         return MadeOf((name(value, where),))
     if isinstance(value, list | tuple) and value:
         return MadeOf(items(name)(list(value), where))
-    if isinstance(value, dict):
-        members = Members.of(value, where)
-        constant = members.take("constant", number)
-        members.close()
-        return Filled(constant)
-    raise fault(where, 'a source key, a list of source keys, {"constant": value} or null', value)
+    if not isinstance(value, dict):
+        raise fault(where, FORMS, value)
+    members = Members.of(value, where)
+    if "is" in value:
+        wanted: Wanted = Written(members.take("is", name), members.take_or("form", string, ""))
+    else:
+        wanted = Filled(members.take("constant", number))
+    members.close()
+    return wanted
 
 
 def _layers(value: object, where: str) -> dict[str, tuple[int, ...]]:
@@ -163,15 +198,38 @@ def _expand_all(weights: dict[str, object], layers: dict[str, tuple[int, ...]]) 
 def _expand(pattern: str, wanted: Wanted, layers: dict[str, tuple[int, ...]], where: str) -> dict[str, Wanted]:
     """The keys that a pattern stands for: in the target a variable counts from 0, in sources it takes its layers."""
     variables = list(dict.fromkeys(_VARIABLE.findall(pattern)))
-    sources = wanted.sources if isinstance(wanted, MadeOf) else ()
-    _refuse_unknown(variables, sources, layers, where)
+    _refuse_unknown(variables, _texts(wanted), layers, where)
     expanded: dict[str, Wanted] = {}
     for indices in product(*(range(len(layers[variable])) for variable in variables)):
         own = dict(zip(variables, indices, strict=True))
         theirs = {variable: layers[variable][index] for variable, index in own.items()}
-        key = _substitute(pattern, own)
-        expanded[key] = MadeOf(tuple(_substitute(source, theirs) for source in sources)) if sources else wanted
+        expanded[_substitute(pattern, own)] = _at(wanted, theirs)
     return expanded
+
+
+def _texts(wanted: Wanted) -> tuple[str, ...]:
+    """What may hold variables."""
+    match wanted:
+        case MadeOf(sources=sources):
+            return sources
+        case Written(text=text):
+            return (text,)
+        case Filled() | Unmapped() | SameAs():
+            return ()
+        case _:
+            assert_never(wanted)
+
+
+def _at(wanted: Wanted, layers: dict[str, int]) -> Wanted:
+    match wanted:
+        case MadeOf(sources=sources):
+            return MadeOf(tuple(_substitute(source, layers) for source in sources))
+        case Written(text=text, form=form):
+            return Written(_substitute(text, layers), form)
+        case Filled() | Unmapped() | SameAs():
+            return wanted
+        case _:
+            assert_never(wanted)
 
 
 def _refuse_unknown(

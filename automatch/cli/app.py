@@ -158,18 +158,26 @@ def show(mapping: Path, key: str | None = None, /) -> None:
 
 
 @app.command
-def check(mapping: Path, expected: Path, /) -> int:
+def check(mapping: Path, expected: Path, /, *, update: Flag = False) -> int:
     """Compare a mapping with what is expected of it; exit status 1 if they differ.
 
     Args:
         mapping: The mapping file.
         expected: The expectation file, or another mapping.
+        update: Where they differ, make the expectation file say what the mapping has (or write the first one), print
+            what was different, and exit with 0. Look at what changed before you keep it.
     """
+    from automatch.check import written
     from automatch.mapping import load
 
-    report = load(mapping).check(expected)
-    print(report)
-    return 0 if report.ok else 1
+    found = load(mapping)
+    report = found.check(expected) if expected.exists() or not update else None
+    if report is not None:
+        print(report)
+    if update and written.update(found.record, expected):
+        print(f"wrote {expected}")
+        return 0
+    return 0 if report is not None and report.ok else 1
 
 
 @app.command

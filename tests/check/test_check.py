@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from automatch.check.compare import check
-from automatch.core.expr import Affine, Concat, Constant, Expr, Permute, Resize, Slice, Source, Sum
+from automatch.check.wording import form_of
+from automatch.core.expr import Affine, Concat, Constant, Expr, Gather, Permute, Resize, Slice, Source, Sum
 from automatch.core.graph import Weight
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_json import dumps
@@ -113,6 +114,41 @@ def test_a_tied_source_may_go_by_any_of_its_names() -> None:
 def test_an_expected_key_that_the_source_does_not_have_is_said_to_be_one() -> None:
     (difference,) = check(record(entry("w", Source("norm.weight", (2,)))), {"w": "norm.wieght"}).different
     assert difference.what == "the expected norm.wieght is no key of the source, but norm.weight is"
+
+
+@pytest.mark.parametrize(
+    ("expr", "text", "what"),
+    [
+        (Q, "q", None),
+        (Permute(Source("q", (4, 2)), (1, 0)), "q", "the same sources, but another expression"),
+        (Concat((Q, K)), "cat(q, k)", None),
+        (Concat((K, Q)), "cat(q, k)", "the sources in another order"),
+        (Q, "cat(q, k)", "other sources"),
+        (None, "q", "unmapped"),
+        (Affine(Q, shift=1.0), "1 + q", None),
+    ],
+)
+def test_the_text_of_an_expression_is_compared_word_for_word(expr: Expr | None, text: str, what: str | None) -> None:
+    built = record(entry("w", expr))
+    built = replace(built, source=replace(built.source, weights=tuple(Weight(k, (4,), "float32") for k in "qk")))
+    assert [difference.what for difference in check(built, {"w": {"is": text}}).different] == ([what] if what else [])
+
+
+def test_a_form_tells_apart_what_reads_the_same() -> None:
+    one, other = (record(entry("w", Gather(Q, (2,), index))) for index in ((0, 1), (1, 0)))
+    wanted = {"w": {"is": "gather(q, 2 indices)", "form": form_of(Gather(Q, (2,), (0, 1)))}}
+    assert check(one, wanted).ok
+    (difference,) = check(other, wanted).different
+    assert difference.what == "the same text, but another expression"
+    assert check(other, {"w": {"is": "gather(q, 2 indices)"}}).ok
+
+
+def test_a_tied_source_in_a_text_may_go_by_any_of_its_names() -> None:
+    built = record(entry("w", Permute(Source("head.weight", (2, 3)), (1, 0))))
+    tied = Weight("embed.weight", (2, 3), "float32", "parameter", ("head.weight",))
+    built = replace(built, source=replace(built.source, weights=(tied,)))
+    assert check(built, {"w": {"is": "embed.weight.T"}}).ok
+    assert check(built, {"w": {"is": "head.weight.T"}}).ok
 
 
 def test_against_another_mapping_expressions_count() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from automatch.check.expected import Filled, MadeOf, Unmapped, from_document, from_plain
+from automatch.check.expected import FORMS, Filled, MadeOf, Unmapped, Written, from_document, from_plain
 from automatch.errors import MappingFormatError
 
 
@@ -32,6 +32,24 @@ def test_constants_and_refusals_may_have_variables_too() -> None:
     assert wanted == {"n.0.w": Filled(1.0), "n.1.w": Filled(1.0), "t.0": Unmapped(), "t.1": Unmapped()}
 
 
+def test_the_text_of_an_expression_has_variables_like_a_source() -> None:
+    wants = {"b.{i}.qkv": {"is": "cat(l.{i}.q, l.{i}.k.T)"}, "t": {"is": "gather(t, 2 indices)", "form": "0a1b"}}
+    assert from_document(document(wants, i=[0, 3]), "e.json", to_compare=True) == {
+        "b.0.qkv": Written("cat(l.0.q, l.0.k.T)"),
+        "b.1.qkv": Written("cat(l.3.q, l.3.k.T)"),
+        "t": Written("gather(t, 2 indices)", "0a1b"),
+    }
+
+
+def test_the_text_of_an_expression_is_refused_where_it_is_to_be_run() -> None:
+    with pytest.raises(MappingFormatError) as caught:
+        from_document(document({"a": "q", "b": {"is": "q.T"}}), "e.json")
+    assert str(caught.value).split("\n") == [
+        "e.json: the text of an expression can be compared, but not run; use a mapping file for:",
+        "  b",
+    ]
+
+
 def test_layers_may_be_left_out() -> None:
     plain = {"format": "automatch.expected", "version": 1, "weights": {"w": "v"}}
     assert from_document(plain, "e.json") == {"w": MadeOf(("v",))}
@@ -47,10 +65,10 @@ def test_all_damage_is_reported_together_with_paths() -> None:
         from_document(document(weights, i=[0]), "e.json")
     assert str(caught.value).split("\n") == [
         "e.json: the expectation is damaged; mend it:",
-        '  $.weights.a: expected a source key, a list of source keys, {"constant": value} or null, found 3',
+        f"  $.weights.a: expected {FORMS}, found 3",
         '  $.weights["b.{k}"]: {k} is not in $.layers',
         "  $.weights.d: {i} stands in a source, but not in the target key",
-        '  $.weights.f: expected a source key, a list of source keys, {"constant": value} or null, found an empty list',
+        f"  $.weights.f: expected {FORMS}, found an empty list",
         '  $.weights.g[1]: expected text that is not empty, found ""',
         '  $.weights.n.constant: expected a number, found "1"',
         "  $.weights.o.constant: this field is missing",
