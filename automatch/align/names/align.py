@@ -10,6 +10,7 @@ from automatch.align.names.lift import lift
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path, Pattern, collapse, shared_prefix
 from automatch.align.names.rounds import match_patterns
+from automatch.align.names.stacks import stacks
 from automatch.align.policy import LayerPolicy
 from automatch.core.alignment import Alignment, Assignment
 from automatch.core.graph import Graph, Weight
@@ -43,12 +44,13 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
     first = match_patterns(old, new, ordered)
     pairing = layers_of(first.chains, old, new, layers)
     done = _by_target(lift(first, pairing))
+    done |= _by_target(stacks(first, old, pairing, done))
 
     old_rest = _left_over(old, [match.source for match in first.matches], first.chains.values())
     new_rest = _left_over(new, [match.target for match in first.matches], first.chains)
     old, new_keys = collapse(old_rest, skip[0], chains=False), collapse(new_rest, skip[1], chains=False)
     second = match_patterns(old, new_keys, ordered, first.scores.widths)
-    done |= _by_target(lift(second, layers_of({}, old, new_keys, "uniform")))
+    done = _by_target(lift(second, layers_of({}, old, new_keys, "uniform"))) | done
 
     done |= _by_target(constants(first, new, done))
     done |= _by_target(constants(second, new_keys, done))

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automatch.align.names.nodes import Node, leaf_words
-from automatch.align.names.numbering import Number, last_number, number_fit, numbers_in, order_fit, turn_fit, turns
+from automatch.align.names.numbering import (
+    Number,
+    is_norm,
+    last_number,
+    number_fit,
+    numbers_in,
+    order_fit,
+    turn_fit,
+    turns,
+)
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.vocabulary import tokens
 from automatch.align.names.wording import Table, common_tails, coverage, word_weights
@@ -64,6 +73,18 @@ def name_tables(source: Side, target: Side) -> dict[str, Table]:
         "order": order_fit(a, b, source.ordered and target.ordered),
         "turn": outer(turns(a, source.ordered), turns(b, target.ordered), turn_fit),
     }
+
+
+def out_of_turn(source: Side, target: Side) -> Table:
+    """How far the turns of norms are apart, 0 to 1, where their names tell them on both sides."""
+    told = [
+        [
+            by_name if is_norm(node) else None
+            for node, (by_name, _) in zip(each.nodes, turns(each.nodes, False), strict=True)
+        ]
+        for each in (source, target)
+    ]
+    return outer(told[0], told[1], lambda a, b: 0.0 if a is None or b is None else abs(a - b))
 
 
 def outer(a: Sequence[T], b: Sequence[T], like: Callable[[T, T], float]) -> Table:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TypeAlias
 
 from automatch.align.names.assign import Match
+from automatch.align.names.certainty import doubts
 from automatch.align.names.layers import Layers
 from automatch.align.names.nodes import Node, in_order_of
 from automatch.align.names.patterns import Index, Pattern
@@ -36,8 +37,9 @@ class _Pair:
 
 def lift(found: Round, layers: Layers) -> Iterator[Assignment]:
     """One assignment for every target weight of every matched pattern."""
+    against = doubts(found)
     for match in found.matches:
-        pair = _pair(found, match)
+        pair = _pair(found, match, against.get(match.column, ""))
         for place, pattern, index, weight in _members(pair.target):
             old, layer = layers.source_index(pattern, index), layers.source_layer(pattern, index)
             yield _assignment(found, pair, place, weight, old, layer)
@@ -50,11 +52,11 @@ def _members(node: Node) -> Iterator[tuple[int, Pattern, Index, Weight]]:
             yield from ((place, pattern, index, weight) for index, weight in pattern.members)
 
 
-def _pair(found: Round, match: Match) -> _Pair:
+def _pair(found: Round, match: Match, against: str) -> _Pair:
     form = _form(match.target.patterns[0], alone=len(found.target.modules[match.column]) == 1)
     source = in_order_of(match.source, match.target)[0] if match.source.fused else match.source
     target = in_order_of(match.target, match.source)[0] if match.target.fused else match.target
-    return _Pair(match, judge(found, match), source, target, form)
+    return _Pair(match, judge(found, match, against), source, target, form)
 
 
 def _form(pattern: Pattern, alone: bool) -> Form:

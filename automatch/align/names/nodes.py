@@ -124,26 +124,27 @@ def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
         if pattern.kind == "weight" and len(pattern.shape) >= 2 and pattern.module and _has_words(pattern.module[-1]):
             families.setdefault((pattern.module[:-1], pattern.shape[1:]), []).append(pattern)
     for family in families.values():
-        for group, usual in _groups(family, runs):
+        for group, usual in groups_of(family, runs):
             yield _join(group, group, usual)
             companions = tuple(biases.get(pattern.module) for pattern in group)
             if any(companions):
                 yield _join(companions, group, usual)
 
 
-def _groups(family: list[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern, ...], bool]]:
-    """Groups whose names have a usual order, in that order; and runs of consecutive siblings."""
+def groups_of(family: Sequence[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern, ...], bool]]:
+    """Groups whose names have a usual order, in that order (True); and runs of consecutive siblings (False)."""
     known = [(place, pattern) for pattern in family if (place := role(tokens(pattern.module[-1]))) is not None]
     for size in range(2, min(len(known), LARGEST_FUSION) + 1):
         for group in combinations(sorted(known, key=lambda item: item[0]), size):
             places = [place for place, _ in group]
-            if len({number for number, _ in places}) == 1 and len(set(places)) == size:
+            alike = len({_beside_role(pattern) for _, pattern in group}) == 1
+            if alike and len({number for number, _ in places}) == 1 and len(set(places)) == size:
                 yield tuple(pattern for _, pattern in group), True
     for size in range(2, min(len(family), LARGEST_FUSION) + 1) if runs else ():
         for start in range(len(family) - size + 1):
-            run = family[start : start + size]
+            run = tuple(family[start : start + size])
             if any(role(tokens(pattern.module[-1])) is None for pattern in run):
-                yield tuple(run), False
+                yield run, False
 
 
 def _join(parts: tuple[Pattern | None, ...], weights: tuple[Pattern, ...], usual: bool) -> Node:
@@ -156,6 +157,11 @@ def _join(parts: tuple[Pattern | None, ...], weights: tuple[Pattern, ...], usual
 
 def _has_words(component: str) -> bool:
     return component != HOLE and re.search("[A-Za-z]", component) is not None
+
+
+def _beside_role(pattern: Pattern) -> tuple[str, ...]:
+    """What a name says beside its role in an order of joining: parts of one whole are named alike."""
+    return tuple(word for word in tokens(pattern.module[-1]) if role((word,)) is None)
 
 
 def _own_words(name: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path, Pattern
-from automatch.align.names.vocabulary import HOLE
+from automatch.align.names.vocabulary import HOLE, resemblance, stage, tokens
 from automatch.align.names.wording import Table
 
 Turn: TypeAlias = tuple[float | None, float | None]
-"""Which a node is among its like siblings, 0 (first) to 1 (last): by the number in its name, and by place."""
+"""Which a node is among its like siblings, 0 (first) to 1 (last): by its name, and by place."""
 SORTED = 0.05
 """What nearness in the state dict counts where a side's keys are sorted: enough to break all ties the same way."""
 
@@ -80,27 +80,41 @@ def order_fit(source: Sequence[Node], target: Sequence[Node], ordered: bool) -> 
 def turns(nodes: Sequence[Node], ordered: bool) -> list[Turn]:
     """Every node's turn among the siblings of its kind and shape."""
     numbered: dict[Hashable, set[int]] = {}
+    told: dict[Hashable, set[float]] = {}
+    untold = {_siblings(node) for node in nodes if is_norm(node) and _stage(node) is None}
     placed: dict[Hashable, set[int]] = {}
     for node in nodes:
         family, number = _family(node)
+        when = None if _siblings(node) in untold else _stage(node)
         if number is not None:
             numbered.setdefault(family, set()).add(number)
+        if when is not None:
+            told.setdefault(_siblings(node), set()).add(when)
         if ordered and not node.fused:
             placed.setdefault(_siblings(node), set()).add(node.patterns[0].position)
     found = []
     for node in nodes:
         family, number = _family(node)
+        by_number = _turn(number, numbered.get(family, ()))
+        by_words = _turn(_stage(node), told[_siblings(node)]) if _siblings(node) in told else None
         place = None if node.fused else node.patterns[0].position
-        found.append((_turn(number, numbered.get(family, ())), _turn(place, placed.get(_siblings(node), ()))))
+        by_name = by_words if by_number is None else by_number
+        found.append((by_name, _turn(place, placed.get(_siblings(node), ()))))
     return found
 
 
 def turn_fit(a: Turn, b: Turn) -> float:
-    """Agreement of two turns, 0.5 where they say nothing: numbers with numbers, else with places."""
+    """Agreement of two turns, 0.5 where they say nothing: names with names, else with places."""
     if a[0] is None and b[0] is None:
         return 0.5
     one, other = (turn[0] if turn[0] is not None else turn[1] for turn in (a, b))
     return 0.5 if one is None or other is None else 1.0 - abs(one - other)
+
+
+def is_norm(node: Node) -> bool:
+    """Whether a module is a norm by its name."""
+    words = tokens(node.module[-1]) if node.module and not node.fused else ()
+    return any(resemblance(word, "norm") >= 0.9 for word in words)
 
 
 def last_number(component: str) -> str:
@@ -129,7 +143,12 @@ def _family(node: Node) -> tuple[Hashable, int | None]:
     return (_siblings(node), last.replace(number, "#")) if number else None, int(number) if number else None
 
 
-def _turn(value: int | None, values: Iterable[int]) -> float | None:
+def _stage(node: Node) -> float | None:
+    """When a norm runs, by the words of its name."""
+    return stage(tokens(node.module[-1])) if is_norm(node) else None
+
+
+def _turn(value: float | None, values: Iterable[float]) -> float | None:
     ranked = sorted(values)
     return None if value is None or len(ranked) < 2 else ranked.index(value) / (len(ranked) - 1)
 

@@ -13,6 +13,8 @@ from automatch.core.graph import Shape, Weight
 
 Path: TypeAlias = tuple[str, ...]
 Index: TypeAlias = tuple[int, ...]
+PARAMETRIZED = {"original0": "g", "original1": "v"}
+"""What `torch.nn.utils.parametrizations.weight_norm` keeps, under the names that its predecessor gave it."""
 ALIKE = 0.5
 """Share of equal suffixes (name and shape) from which neighbouring numbers count as repeats of one block."""
 
@@ -89,8 +91,12 @@ def owner(path: Path) -> tuple[Path, str]:
     Example:
         >>> owner(("attn", "in_proj_weight")), owner(("norm", "gamma")), owner(("cls_token",))
         ((('attn', 'in_proj'), 'weight'), (('norm',), 'weight'), ((), 'cls_token'))
+        >>> owner(("conv", "parametrizations", "weight", "original0"))
+        (('conv',), 'weight_g')
     """
     *module, last = path
+    if module[-2:-1] == ["parametrizations"] and last in PARAMETRIZED:
+        return tuple(module[:-2]), f"{module[-1]}_{PARAMETRIZED[last]}"
     kinds = vocabulary().kinds
     if last in kinds:
         return tuple(module), kinds[last]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from automatch.align.names.assign import Match, assign
 from automatch.align.names.chains import inside_chains, pair_chains
 from automatch.align.names.features import Side, side
-from automatch.align.names.nodes import fusions, node_fit, single
+from automatch.align.names.nodes import Node, fusions, node_fit, single
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.shapes import Widths
 from automatch.align.names.similarity import ENOUGH_SHAPE, Scores, learn_from_names, score
@@ -50,20 +50,22 @@ def match_patterns(
     old, new = single(source), single(target)
     if widths is None:
         widths = learn_from_names(side(old, source, ordered[0]), side(new, target, ordered[1]))
-    # Joined siblings that nothing on the other side could be are left out at once.
-    joined = [
-        node
-        for node in fusions(source, runs=widths.same)
-        if any(node.kind == other.kind and node_fit(node, other, widths).score >= ENOUGH_SHAPE for other in new)
-    ]
-    split = [
-        node
-        for node in fusions(target, runs=widths.same)
-        if any(node.kind == other.kind and node_fit(other, node, widths).score >= ENOUGH_SHAPE for other in old)
-    ]
+    joined = _useful(fusions(source, runs=widths.same), lambda node: any(_fits(node, other, widths) for other in new))
+    split = _useful(fusions(target, runs=widths.same), lambda node: any(_fits(other, node, widths) for other in old))
     a, b = side([*old, *joined], source, ordered[0]), side([*new, *split], target, ordered[1])
     scores = score(a, b, widths)
     chains = pair_chains(a, b, scores)
     scores = replace(scores, allowed=scores.allowed & inside_chains(a, b, chains))
     matches, context = assign(a, b, scores)
     return Round(a, b, scores, context, chains, matches)
+
+
+def _useful(joined: Iterable[Node], fits: Callable[[Node], bool]) -> list[Node]:
+    """Joined siblings that something on the other side could be; their biases go with them."""
+    kept = [node for node in joined if fits(node)]
+    weights = {node.module for node in kept if node.kind == "weight"}
+    return [node for node in kept if node.module in weights]
+
+
+def _fits(source: Node, target: Node, widths: Widths) -> bool:
+    return source.kind == target.kind and node_fit(source, target, widths).score >= ENOUGH_SHAPE

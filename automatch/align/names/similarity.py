@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automatch.align.names.features import Mask, Side, name_tables, outer
+from automatch.align.names.features import Mask, Side, name_tables, out_of_turn, outer
 from automatch.align.names.nodes import node_fit
 from automatch.align.names.shapes import Fit, Widths, learn_widths, loose
 from automatch.align.names.wording import Table
@@ -31,6 +31,8 @@ UNUSUAL = 0.15
 """How much less alike siblings joined in no usual order are."""
 OTHER_KIND = 0.05
 """How much less alike two parameters of different kinds are, if neither is a plain weight or bias for the other."""
+OTHER_TURN = 0.2
+"""How much less alike two norms are of which one runs first among its siblings and the other last, by their names."""
 NEAREST = 16
 """How fast the say of a pair in the change of widths falls with its distance from the nearest name."""
 SAME_SIZE = 0.55
@@ -71,7 +73,9 @@ def score(source: Side, target: Side, widths: Widths) -> Scores:
     shape = np.array([[fit.score for fit in row] for row in fits]).reshape(len(source.nodes), len(target.nodes))
     equal = np.asarray(names["tail"] >= 1.0)
     allowed = _possible(source, target) & ((shape >= ENOUGH_SHAPE) | (equal & _same_rank(source, target)))
+    allowed &= _with_their_weights(source, target, allowed)
     less = OTHER_KIND * ~_same_kind(source, target)
+    less = less + OTHER_TURN * out_of_turn(source, target)
     for each, axis in ((source, 1), (target, 0)):
         less = less + np.expand_dims([UNUSUAL * (not node.usual) for node in each.nodes], axis)
     alone = np.clip(_mean(names | {"shape": shape}) - less, 0.0, 1.0)
@@ -111,6 +115,19 @@ def _possible(source: Side, target: Side) -> Mask:
     virtual = [[node.fused for node in each.nodes] for each in (source, target)]
     both = np.logical_and.outer(virtual[0], virtual[1])
     return np.asarray(plain & np.equal.outer(levels[0], levels[1]) & ~both)
+
+
+def _with_their_weights(source: Side, target: Side, allowed: Mask) -> Mask:
+    """Biases and buffers of modules whose weights can be each other."""
+    old, new = (
+        {node.module: at for at, node in enumerate(each.nodes) if node.kind == "weight"} for each in (source, target)
+    )
+    rows = np.array([old.get(node.module, at) for at, node in enumerate(source.nodes)], dtype=int)
+    columns = np.array([new.get(node.module, at) for at, node in enumerate(target.nodes)], dtype=int)
+    both = np.logical_and.outer(
+        [node.module in old for node in source.nodes], [node.module in new for node in target.nodes]
+    )
+    return np.asarray(~both | allowed[np.ix_(rows, columns)])
 
 
 def _goes_with(a: str, b: str) -> float:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from automatch.align.names.assign import Match
-from automatch.align.names.nodes import Node, in_order_of
+from automatch.align.names.nodes import Node, in_order_of, leaf_words
+from automatch.align.names.numbering import is_norm
+from automatch.align.names.patterns import Path
 from automatch.align.names.rounds import Round
 from automatch.align.names.shapes import Reading
+from automatch.align.names.vocabulary import role, vocabulary
 from automatch.core.mapping import Status
 
-LIKELY = 0.65
-"""Similarity from which a match whose name is not equal may be sure."""
-CLEAR = 0.15
-"""Margin from which it is."""
-FITTING = 0.7
-"""How well the shapes of equal names must fit for the match to be sure."""
+NEAR = 0.15
+"""How much less alike than the match a rival is at most."""
 RIVALS = 3
 """How many rivals are listed."""
 
@@ -39,10 +38,15 @@ class Verdict:
     doubt: str = ""
 
 
-def judge(found: Round, match: Match) -> Verdict:
-    """Say how sure a match is, and why."""
+def judge(found: Round, match: Match, against: str) -> Verdict:
+    """Say how sure a match is, and why.
+
+    Args:
+        found: The round.
+        match: One of its matches.
+        against: What speaks against its source; empty where that is sure.
+    """
     reading, doubt = _reading(found, match)
-    against = _against(found, match) or _against_leader(found, match)
     reasons = tuple(reason for reason in (_for(found, match), against, doubt) if reason)
     if not against and not doubt:
         return Verdict("structural", reasons, reading)
@@ -56,32 +60,6 @@ def _for(found: Round, match: Match) -> str:
     return f"{parts}the most alike by name, numbers, shape and surroundings: {match.score:.2f} of 1"
 
 
-def _against(found: Round, match: Match) -> str:
-    """What speaks against the choice of the source; empty where it is sure."""
-    if found.scores.equal[match.row, match.column]:
-        shapes = f"its shape {list(match.source.shape)} fits {list(match.target.shape)} badly"
-        fits = found.scores.fits[match.row][match.column].score >= FITTING
-        return "" if fits else f"{shapes}, going by the widths of other weights"
-    number = found.scores.numbers[match.row, match.column]
-    if match.margin < 0:
-        return f"by themselves another arrangement is {-match.margin:.2f} better; surroundings decided"
-    if match.margin < CLEAR:
-        return f"the next best arrangement is only {match.margin:.2f} worse"
-    if found.source.numbers[match.row] and found.target.numbers[match.column] and number < 1:
-        return "the numbers in the names disagree"
-    return "" if match.alone >= LIKELY else f"by themselves no more alike than {match.alone:.2f}, below {LIKELY}"
-
-
-def _against_leader(found: Round, match: Match) -> str:
-    """What speaks against the module's weight, which its bias and buffers go with."""
-    if match.target.kind == "weight":
-        return ""
-    for other in found.matches:
-        if (other.target.kind, other.target.module) == ("weight", match.target.module) and _against(found, other):
-            return f"it goes with {'.'.join(other.target.path)}, which is a guess"
-    return ""
-
-
 def _rivals(found: Round, match: Match) -> tuple[tuple[int, float], ...]:
     """The source nodes that are by themselves nearly as like the target, or more so."""
     column = found.scores.alone[:, match.column]
@@ -90,7 +68,7 @@ def _rivals(found: Round, match: Match) -> tuple[tuple[int, float], ...]:
         for row in range(len(column))
         if row != match.row and found.scores.allowed[row, match.column]
     ]
-    return tuple(sorted((item for item in behind if item[1] < CLEAR), key=lambda item: item[1])[:RIVALS])
+    return tuple(sorted((item for item in behind if item[1] < NEAR), key=lambda item: item[1])[:RIVALS])
 
 
 def _reading(found: Round, match: Match) -> tuple[Reading, str]:
@@ -100,18 +78,48 @@ def _reading(found: Round, match: Match) -> tuple[Reading, str]:
     reading = found.scores.fits[match.row][match.column].reading
     if reading == "reshaped":
         return reading, "which axes were flattened into one, in which order, names and shapes cannot tell"
-    if not _is_square(match.source):
-        return reading, ""
-    around = [
-        found.scores.fits[other.row][other.column].reading
-        for other in found.matches
-        if other.source.patterns[0].chains == match.source.patterns[0].chains and _shows_orientation(other.source)
-    ]
+    spelled = _doubt_of_spelling(match)
+    if spelled or not _is_square(match.source):
+        return reading, spelled
+    if match.source.kind != match.target.kind:
+        return reading, "square: its shape does not show whether it has to be transposed, and its kind changes"
+    around = _nearest_readings(found, match)
     if "transposed" not in around and (around or found.scores.equal[match.row, match.column]):
         return "as stored", ""
     if "transposed" in around and "as stored" not in around:
         return "transposed", "square: transposed as the matrices around it, though its own shape does not show it"
     return "as stored", "square: its shape does not show whether it has to be transposed"
+
+
+def _nearest_readings(found: Round, match: Match) -> set[Reading]:
+    """How the matrices are read that show it and lie nearest to a match."""
+    near: dict[int, set[Reading]] = {}
+    for other in found.matches:
+        if _shows_orientation(other.source):
+            shared = _common(other.source.module, match.source.module)
+            near.setdefault(shared, set()).add(found.scores.fits[other.row][other.column].reading)
+    return near[max(near)] if near else set()
+
+
+def _common(a: Path, b: Path) -> int:
+    """How many leading components two paths share."""
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _doubt_of_spelling(match: Match) -> str:
+    """Where a name says that a weight holds several parts, and the other name does not list the same."""
+    if is_norm(match.target):
+        return ""
+    listed = [_parts_in(node) for node in (match.source, match.target)]
+    if _modulates(match) or (listed[0] != listed[1] and max(map(len, listed)) > 1):
+        return "it holds several parts, which may lie in another order"
+    return ""
+
+
+def _modulates(match: Match) -> bool:
+    """Whether a weight makes shifts, scales and gates, and is called otherwise on the other side."""
+    old, new = (leaf_words(node.module) for node in (match.source, match.target))
+    return old != new and any(word in vocabulary().modulation for word in (*old, *new))
 
 
 def _doubt_of_parts(match: Match) -> str:
@@ -122,8 +130,14 @@ def _doubt_of_parts(match: Match) -> str:
     return f"parts one after the other, {told}; they might be interleaved or lie in another order"
 
 
+def _parts_in(node: Node) -> tuple[tuple[int, int], ...]:
+    """The parts that a name lists, in its order, as places in the usual orders of joining."""
+    words = leaf_words(node.module if node.kind in ("weight", "bias") else (*node.module, node.kind))
+    return tuple(place for word in words if (place := role((word,))) is not None)
+
+
 def _is_square(node: Node) -> bool:
-    return node.kind == "weight" and len(node.shape) == 2 and node.shape[0] == node.shape[1] > 1
+    return len(node.shape) == 2 and node.shape[0] == node.shape[1] > 1
 
 
 def _shows_orientation(node: Node) -> bool:

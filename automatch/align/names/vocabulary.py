@@ -20,15 +20,25 @@ class Vocabulary:
         kinds: What a parameter is called, by what it is (`"gamma"` is a `"weight"`).
         groups: For every word, the groups of synonyms it is in.
         compounds: Words that are several words (`"qkv"`).
+        numbered: Components whose number is part of what they mean, as words.
         weak: Words that say little, because the thing is so even where they are left out (`"self"` attention).
         orders: Roles in the order in which they are usually joined.
+        stages: Parts of a block in the order in which they usually run.
+        modulation: Words for what makes shifts, scales and gates together.
+        before: Words that put something in front of what else is named.
+        after: Words that put something behind it.
     """
 
     kinds: dict[str, str]
     groups: dict[str, frozenset[int]]
     compounds: dict[str, tuple[str, ...]]
+    numbered: dict[str, tuple[str, ...]]
     weak: frozenset[str]
     orders: tuple[tuple[str, ...], ...]
+    stages: tuple[tuple[str, ...], ...]
+    modulation: frozenset[str]
+    before: frozenset[str]
+    after: frozenset[str]
 
 
 @cache
@@ -43,8 +53,13 @@ def vocabulary() -> Vocabulary:
         kinds={word: kind for kind, words in data["kinds"].items() for word in words},
         groups=groups,
         compounds={word: tuple(parts) for word, parts in data["compounds"].items()},
+        numbered={name: tuple(words) for name, words in data["numbered"].items()},
         weak=frozenset(data["weak"]),
         orders=tuple(tuple(order) for order in data["orders"]),
+        stages=tuple(tuple(names) for names in data["stages"]),
+        modulation=frozenset(data["modulation"]),
+        before=frozenset(data["before"]),
+        after=frozenset(data["after"]),
     )
 
 
@@ -56,6 +71,8 @@ def tokens(component: str) -> tuple[str, ...]:
         >>> tokens("selfAttn_qkv2"), tokens("layers"), tokens("LayerNorm")
         (('self', 'attn', 'q', 'k', 'v'), ('layer',), ('layer', 'norm'))
     """
+    if component in vocabulary().numbered:
+        return vocabulary().numbered[component]
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", component).lower()
     return tuple(part for word in re.findall(r"[a-z]+", spaced) for part in _parts(word))
 
@@ -97,6 +114,27 @@ def role(words: tuple[str, ...]) -> tuple[int, int] | None:
         if any(resemblance(word, name) >= 0.9 for word in words)
     }
     return found.pop() if len(found) == 1 else None
+
+
+def stage(words: tuple[str, ...]) -> float | None:
+    """When in a block something runs, as far as its words tell; only good for comparison with its siblings.
+
+    Example:
+        >>> stage(("input", "norm")), stage(("attn", "norm")), stage(("post", "attn", "norm")), stage(("ffn", "ln"))
+        (-1.0, 0.0, 0.4, 2.0)
+    """
+    known = vocabulary()
+    parts = [
+        at
+        for at, names in enumerate(known.stages)
+        if any(resemblance(word, name) >= 0.9 for word in words for name in names)
+    ]
+    early, late = not known.before.isdisjoint(words), not known.after.isdisjoint(words)
+    if parts:
+        return max(parts) - 0.4 * early + 0.4 * late
+    if early or late:
+        return -1.0 if early else float(len(known.stages))
+    return None
 
 
 def _parts(word: str) -> tuple[str, ...]:

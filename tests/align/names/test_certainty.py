@@ -1,0 +1,100 @@
+"""What makes a match by names sure."""
+
+from __future__ import annotations
+
+import pytest
+
+from automatch.align.names import align_names
+from automatch.core.alignment import Assignment
+from tests.align.names.keylists import Keys, graph, linear, norm
+
+
+def align(source: Keys, target: Keys) -> dict[str, Assignment]:
+    return {found.target: found for found in align_names(graph(source), graph(target)).assignments}
+
+
+def sources(found: Assignment) -> tuple[str | None, ...]:
+    return tuple(piece.source for piece in found.pieces)
+
+
+def test_a_bias_is_as_sure_as_the_weight_of_its_module_on_both_sides() -> None:
+    source = linear("net.fc1", 16, 8) | linear("net.fc2", 8, 16) | norm("net.ln_1", 8) | norm("net.ln_2", 8)
+    target = linear("mlp.fc1", 16, 8) | linear("mlp.fc2", 8, 16) | norm("mlp.norm1", 8) | norm("mlp.norm2", 8)
+
+    found = align(source, target)
+
+    assert {key: found[key.replace("bias", "weight")].status for key in found if key.endswith("bias")} == {
+        key: each.status for key, each in found.items() if key.endswith("bias")
+    }
+    assert found["mlp.fc1.bias"].status == "structural"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (("attn_norm", "ffn_norm"), ("input_layernorm", "post_attention_layernorm")),
+        (("norm1", "norm2"), ("input_layernorm", "post_attention_layernorm")),
+        (("attn_ln", "mlp_ln"), ("post_attention_layernorm", "post_mlp_layernorm")),
+        (("layernorm_before", "layernorm_after"), ("ln_1", "ln_2")),
+    ],
+)
+def test_norms_are_paired_in_the_order_in_which_their_names_say_they_run(
+    source: tuple[str, str], target: tuple[str, str]
+) -> None:
+    around = ("q_proj", "o_proj", "up", "down")
+    keys: list[Keys] = [{}, {}]
+    for side, names in enumerate((source, target)):
+        for i in range(2):
+            for name in around:
+                keys[side] |= linear(f"layers.{i}.{name}", 8, 8)
+            for name in sorted(names):
+                keys[side] |= norm(f"layers.{i}.{name}", 8)
+
+    found = align(*keys)
+
+    for old, new in zip(source, target, strict=True):
+        assert sources(found[f"layers.1.{new}.weight"]) == (f"layers.1.{old}.weight",)
+
+
+def test_weight_normalisation_is_the_same_under_its_old_and_new_names() -> None:
+    source: Keys = {"conv.weight_g": (8, 1, 1), "conv.weight_v": (8, 4, 3), "conv.bias": (8,)}
+    inside = "conv.parametrizations.weight"
+    target: Keys = {"conv.bias": (8,), f"{inside}.original0": (8, 1, 1), f"{inside}.original1": (8, 4, 3)}
+
+    found = align(source, target)
+
+    assert sources(found[f"{inside}.original0"]) == ("conv.weight_g",)
+    assert sources(found[f"{inside}.original1"]) == ("conv.weight_v",)
+    assert {each.status for each in found.values()} == {"structural"}
+
+
+def test_what_is_stored_straight_everywhere_has_no_transposed_rival() -> None:
+    source = linear("a.intermediate.dense", 16, 8, bias=False) | linear("a.output.dense", 8, 16, bias=False)
+    target = linear("b.mlp.fc1", 16, 8, bias=False) | linear("b.mlp.fc2", 8, 16, bias=False)
+
+    found = align(source, target)
+
+    assert sources(found["b.mlp.fc1.weight"]) == ("a.intermediate.dense.weight",)
+    assert sources(found["b.mlp.fc2.weight"]) == ("a.output.dense.weight",)
+
+
+def test_a_square_whose_kind_changes_may_have_to_be_transposed() -> None:
+    source: Keys = linear("net.fc", 16, 8) | {"net.text_projection": (8, 8)}
+    target: Keys = linear("net.fc", 16, 8) | {"net.text_projection.weight": (8, 8)}
+
+    found = align(source, target)["net.text_projection.weight"]
+
+    assert sources(found) == ("net.text_projection",)
+    assert found.status == "guessed"
+    assert any("transposed" in reason for reason in found.evidence.reasons)
+
+
+def test_a_weight_that_lists_its_parts_is_a_guess_where_the_other_name_does_not() -> None:
+    source = linear("mlp.experts.w13", 32, 8, bias=False) | linear("mlp.experts.down", 8, 16, bias=False)
+    target = linear("mlp.experts.gate_up", 32, 8, bias=False) | linear("mlp.experts.down", 8, 16, bias=False)
+
+    found = align(source, target)
+
+    assert sources(found["mlp.experts.gate_up.weight"]) == ("mlp.experts.w13.weight",)
+    assert found["mlp.experts.gate_up.weight"].status == "guessed"
+    assert found["mlp.experts.down.weight"].status == "structural"
