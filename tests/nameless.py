@@ -31,7 +31,7 @@ class Nameless:
 def without_names(graph: Graph, seed: int) -> Nameless:
     """Take the names out of a graph."""
     chance = random.Random(seed)
-    keys = [key for weight in graph.weights for key in (weight.name, *weight.aliases)]
+    keys = [key for weight in graph.weights for key in weight.keys]
     numbers = chance.sample(range(len(keys)), len(keys))
     new = {key: f"w{number}" for key, number in zip(keys, numbers, strict=True)}
     weights = [

@@ -30,8 +30,7 @@ def readable_keys(record: MappingRecord, found: abc.Mapping[str, Shape], where: 
     Raises:
         MappingError: Keys are missing or have other shapes; all of them are listed.
     """
-    ties = {key: (weight.name, *weight.aliases) for weight in record.source.weights for key in weight.aliases}
-    ties |= {weight.name: (weight.name, *weight.aliases) for weight in record.source.weights}
+    ties = {key: weight.keys for weight in record.source.weights for key in weight.keys}
     names: dict[str, str] = {}
     problems: list[str] = []
     needed = _needed(record)

@@ -21,7 +21,7 @@ _WHOLE_NUMBERS = ("int", "uint", "bool")
 def lower(graph: Graph) -> LandmarkGraph:
     """The landmarks of a canonical graph, in execution order; what reaches no output is left out."""
     builder = Builder(graph)
-    weights = {name: weight for weight in graph.weights for name in (weight.name, *weight.aliases)}
+    weights = {name: weight for weight in graph.weights for name in weight.keys}
     for node in graph.nodes:
         builder.values.append(_value(builder, node, weights))
     for index in graph.outputs:

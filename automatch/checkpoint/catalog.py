@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
-from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.dtypes import count_bytes
 from automatch.core.expr import Expr
 from automatch.core.graph import Shape, Weight
 
@@ -33,7 +32,7 @@ class Stored:
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return prod(self.shape) * BY_NAME[self.dtype].size
+        return count_bytes(self.dtype, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +61,4 @@ class Catalog:
     @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every key, aliases included."""
-        return {key: weight.shape for weight in self.weights for key in (weight.name, *weight.aliases)}
+        return {key: weight.shape for weight in self.weights for key in weight.keys}

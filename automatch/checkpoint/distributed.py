@@ -16,11 +16,11 @@ from automatch.checkpoint import boxes
 from automatch.checkpoint.boxes import Box, whole_box
 from automatch.checkpoint.catalog import Catalog, Stored
 from automatch.checkpoint.distributed_metadata import CarefulReader, damaged
-from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.dtypes import BY_NAME, count_bytes, dtype_name
 from automatch.checkpoint.entries import choose, no_tensors
 from automatch.checkpoint.index import stays_inside
 from automatch.checkpoint.reading import Files
-from automatch.checkpoint.torch_file import dtype_name, placed, read
+from automatch.checkpoint.torch_file import placed, read
 from automatch.core.expr import Expr
 from automatch.core.graph import Shape, Weight
 from automatch.errors import CheckpointError, together
@@ -141,7 +141,7 @@ def _measure(value: object) -> tuple[Shape, int] | None:
     if not isinstance(value, _Leaf):
         return None
     shape, dtype = _measured(value)
-    return shape, prod(shape) * BY_NAME[dtype].size
+    return shape, count_bytes(dtype, shape)
 
 
 def _measured(leaf: _Leaf) -> tuple[Shape, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+
+from automatch.core.graph import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,24 @@ ALL = (
 BY_NAME = {dtype.name: dtype for dtype in ALL}
 BY_CODE = {dtype.code: dtype for dtype in ALL}
 RANK = {dtype.name: place for place, dtype in enumerate(ALL)}
+
+
+def dtype_name(dtype: object) -> str:
+    """A dtype of torch (or a layout) as torch prints it, without the prefix.
+
+    Example:
+        >>> import torch
+        >>> dtype_name(torch.bfloat16)
+        'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def count_bytes(dtype: str, shape: Shape) -> int:
+    """How many bytes a tensor takes.
+
+    Example:
+        >>> count_bytes("bfloat16", (2, 3))
+        12
+    """
+    return prod(shape) * BY_NAME[dtype].size

@@ -33,7 +33,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, entry: str | None = None) -
     _refuse_foreign(catalog)
     blocks = _blocks(catalog.stored)
     tensors = {weight.name: _evaluate(catalog.views[weight.name], blocks) for weight in catalog.weights}
-    first = {key: weight.name for weight in catalog.weights for key in (weight.name, *weight.aliases)}
+    first = {key: weight.name for weight in catalog.weights for key in weight.keys}
     return {key: tensors[first[key]] for key in catalog.views}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from automatch.checkpoint.catalog import Catalog
 from automatch.checkpoint.index import Index
-from automatch.core.graph import Weight
 from automatch.errors import CheckpointError, together
 
 
@@ -30,7 +29,7 @@ def joined(index: Index, shards: Mapping[str, Catalog]) -> Catalog:
     if problems:
         listed = together(CheckpointError, f"{index.path}: index and shards contradict each other:", problems)
         raise CheckpointError(f"{listed}\nNext: fetch the index and the shards again, all of one version.")
-    weights = {key: weight for catalog in shards.values() for weight in catalog.weights for key in _keys(weight)}
+    weights = {key: weight for catalog in shards.values() for weight in catalog.weights for key in weight.keys}
     ordered = tuple(dict.fromkeys(weights[key] for key in told))
     used = [file for catalog in shards.values() for file in catalog.files]
     own = [index.path] if index.path.is_file() else []
@@ -42,10 +41,6 @@ def joined(index: Index, shards: Mapping[str, Catalog]) -> Catalog:
         tuple(dict.fromkeys([*own, *used])),
         (*index.notes, *(f"{shard}: {note}" for shard, catalog in shards.items() for note in catalog.notes)),
     )
-
-
-def _keys(weight: Weight) -> tuple[str, ...]:
-    return (weight.name, *weight.aliases)
 
 
 def _contradictions(

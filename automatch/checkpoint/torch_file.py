@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 import torch
 
 from automatch.checkpoint.catalog import Catalog, Stored
-from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.dtypes import BY_NAME, dtype_name
 from automatch.checkpoint.entries import Choice, choose, no_tensors
 from automatch.checkpoint.strides import Placed, fits, place
 from automatch.checkpoint.torch_archive import Archive, Damaged, Region, read_archive
@@ -73,11 +73,6 @@ def placed(name: str, tensor: torch.Tensor, archive: Archive, path: Path) -> tup
 def measure(value: object) -> tuple[Shape, int] | None:
     """The shape and the bytes of a tensor; None for what is none."""
     return (tuple(value.shape), value.numel() * value.element_size()) if isinstance(value, torch.Tensor) else None
-
-
-def dtype_name(dtype: torch.dtype | torch.layout) -> str:
-    """As torch prints it, without the prefix."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _in_region(name: str, tensor: torch.Tensor, region: Region, path: Path) -> tuple[Expr, Stored] | str:

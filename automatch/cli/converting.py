@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -32,11 +33,7 @@ def run(
             checkpoint,
             found,
             output,
-            dtype=options.dtype,
-            max_shard_size=options.max_shard_size,
-            entry=options.entry,
-            tied=options.tied,
-            name=options.name,
+            **asdict(options),
             format=format,
             progress=progress,
         )

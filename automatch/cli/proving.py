@@ -88,7 +88,7 @@ def from_expectation(wanted: dict[str, expected.Wanted], source: nn.Module, targ
         MappingError: Sizes fit neither way, or keys are not there; all of them are listed.
     """
     sides = [_side(source), _side(target)]
-    have, need = ({key: w for w in side.weights for key in (w.name, *w.aliases)} for side in sides)
+    have, need = ({key: w for w in side.weights for key in w.keys} for side in sides)
     order = [key for key in target.state_dict() if key in need]
     faults = [f"{key}: the target has no such weight" for key in wanted if key not in need]
     entries: list[Entry] = []

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.apply.evaluate import FUNCTIONS, affine, computes, evaluate, promoted, reduced, working_dtype
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.conversion.regions import (
     Box,
     cover,
@@ -106,7 +107,7 @@ def result_dtype_name(expr: Expr, dtypes: Mapping[str, str], entry: Entry) -> st
     """
     try:
         found = {key: getattr(torch, name) for key, name in dtypes.items()}
-        return str(result_dtype(expr, found, getattr(torch, entry.dtype))[0]).removeprefix("torch.")
+        return dtype_name(result_dtype(expr, found, getattr(torch, entry.dtype))[0])
     except (AttributeError, RuntimeError) as error:
         kinds = ", ".join(sorted({*dtypes.values()} or {entry.dtype}))
         raise MappingError(f"{entry.target} cannot be computed from {kinds}: {error}") from error

@@ -18,6 +18,9 @@ STRETCH = 64 * 2**20
 BUFFER = 2**20
 """Bytes that pass through memory at once where the kernel does not copy."""
 
+PIECE = 256 * 1024
+"""Bytes that are written at once: for more, systems look for larger stretches of memory, which can take far longer."""
+
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
 """What kernels and file systems answer that cannot copy between these two files; none says that the disk is full."""
 
@@ -74,5 +77,5 @@ def write_at(target: int, place: int, content: memoryview) -> None:
         OSError: The system refuses.
     """
     while content:
-        done = os.pwrite(target, content, place)
+        done = os.pwrite(target, content[:PIECE], place)
         content, place = content[done:], place + done

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.dtypes import BY_NAME, count_bytes
 from automatch.checkpoint.open import open_checkpoint
 from automatch.checkpoint.reading import Files
 from automatch.conversion.convert import Converted, Options, named_place
@@ -45,6 +44,7 @@ from automatch.conversion.staging import Destination, Staging, check_room, locke
 from automatch.conversion.team import Team
 from automatch.conversion.team import together as in_step
 from automatch.conversion.unchanged import check_unchanged, states
+from automatch.conversion.written import differences, told
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
@@ -64,7 +64,7 @@ class _Part:
 
     @property
     def nbytes(self) -> int:
-        return prod(extents(self.box)) * BY_NAME[self.item.dtype].size
+        return count_bytes(self.item.dtype, extents(self.box))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +294,7 @@ def _check_written(plan: Plan, folder: Path) -> None:
     Raises:
         CheckpointError: It is not what was planned; all problems are listed.
     """
-    found = {weight.name: (weight.dtype, weight.shape) for weight in open_checkpoint(folder).weights}
-    wanted = {item.key: (item.dtype, item.shape) for item in plan.items}
-    problems = [f"{key} should not be there" for key in sorted(found.keys() - wanted.keys())]
-    for key, (dtype, shape) in wanted.items():
-        if key not in found:
-            problems.append(f"{key} is missing")
-        elif found[key] != (dtype, shape):
-            problems.append(f"{key} is {found[key][0]} {list(found[key][1])}")
+    found = {weight.name: told(weight.dtype, weight.shape) for weight in open_checkpoint(folder).weights}
+    problems = differences(found, {item.key: told(item.dtype, item.shape) for item in plan.items})
     if problems:
         raise together(CheckpointError, "the folder written is not what was planned; convert again:", problems)

@@ -12,6 +12,7 @@ from automatch.conversion.plan import Plan
 from automatch.conversion.shards import Shard, index_name, make_index, make_shards
 from automatch.conversion.staging import Destination, Staging, choose
 from automatch.conversion.unchanged import states
+from automatch.conversion.written import differences, told
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
@@ -86,16 +87,10 @@ def check_written(job: Job) -> None:
 
 
 def _differences(job: Job, shard: Shard) -> list[str]:
-    found = {entry.name: entry for entry in read_header(job.staging.path(shard.name)).entries}
-    wanted = {item.key: (item.dtype, item.shape, shard.offsets[item.key]) for item in shard.items}
-    problems = [f"{shard.name}: {key} should not be there" for key in found.keys() - wanted.keys()]
-    for key, (dtype, shape, offset) in wanted.items():
-        entry = found.get(key)
-        if entry is None:
-            problems.append(f"{shard.name}: {key} is missing")
-        elif (entry.dtype, entry.shape, entry.offset) != (dtype, shape, offset):
-            problems.append(f"{shard.name}: {key} is {entry.dtype} {list(entry.shape)} at byte {entry.offset}")
-    return problems
+    entries = read_header(job.staging.path(shard.name)).entries
+    found = {entry.name: f"{told(entry.dtype, entry.shape)} at byte {entry.offset}" for entry in entries}
+    wanted = {item.key: f"{told(item.dtype, item.shape)} at byte {shard.offsets[item.key]}" for item in shard.items}
+    return [f"{shard.name}: {difference}" for difference in differences(found, wanted)]
 
 
 def _refuse_overwriting(plan: Plan, destination: Destination) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from automatch.checkpoint.catalog import Stored
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.checkpoint.open import open_checkpoint
 from automatch.checkpoint.reading import Files
 from automatch.conversion.making import make_tiles
@@ -155,7 +156,7 @@ def _place(tensor: Tensor, item: Item) -> tuple[Box, Tensor]:
     if tuple(tensor.shape) != item.shape:
         raise AutomatchError(f"shape {list(tensor.shape)} in the model, {list(item.shape)} by the mapping")
     if not torch.can_cast(getattr(torch, item.dtype), tensor.dtype):
-        held = str(tensor.dtype).removeprefix("torch.")
+        held = dtype_name(tensor.dtype)
         raise AutomatchError(f"{held} in the model, which does not hold the {item.dtype} that the mapping gives")
     return local_part(tensor)
 

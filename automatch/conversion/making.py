@@ -31,15 +31,7 @@ def make_box(item: Item, box: Box, stored: Mapping[str, Stored], files: Files) -
         CheckpointError: A file ends too early.
         MappingError: The dtypes do not allow the arithmetic.
     """
-    wanted = torch_dtype(item.dtype)
-    dtypes = {leaf.key: torch_dtype(stored[leaf.key].dtype) for leaf in source_leaves(item.expr)}
-    result, working = result_dtype(item.expr, dtypes, wanted)
-    try:
-        made = compute_box(item.expr, box, BoxReader(files, stored).read, working=working)
-        # A cast rounds once, from what the arithmetic gave.
-        return made.to(wanted if item.kind == "computed" else result).contiguous()
-    except RuntimeError as error:
-        raise MappingError(f"{item.key} cannot be computed: {error}") from error
+    return _maker(item, stored, files)(box)
 
 
 def make_tiles(
@@ -49,5 +41,24 @@ def make_tiles(
 
     They are handed over, and not given back, so that one is gone before the next is made.
     """
+    make = _maker(item, stored, files)
     for box in tiles(item.expr, BY_NAME[item.dtype].size, budget):
-        use(box, make_box(item, box, stored, files))
+        use(box, make(box))
+
+
+def _maker(item: Item, stored: Mapping[str, Stored], files: Files) -> Callable[[Box], Tensor]:
+    """What makes boxes of an item: what holds for all of them is found once."""
+    wanted = torch_dtype(item.dtype)
+    dtypes = {leaf.key: torch_dtype(stored[leaf.key].dtype) for leaf in source_leaves(item.expr)}
+    result, working = result_dtype(item.expr, dtypes, wanted)
+    # A cast rounds once, from what the arithmetic gave.
+    final = wanted if item.kind == "computed" else result
+    read = BoxReader(files, stored).read
+
+    def make(box: Box) -> Tensor:
+        try:
+            return compute_box(item.expr, box, read, working=working).to(final).contiguous()
+        except RuntimeError as error:
+            raise MappingError(f"{item.key} cannot be computed: {error}") from error
+
+    return make

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Literal, TypeAlias
 
 from automatch.apply.fit import readable_keys
 from automatch.checkpoint.catalog import Catalog
-from automatch.checkpoint.dtypes import BY_NAME
+from automatch.checkpoint.dtypes import BY_NAME, count_bytes
 from automatch.conversion.naming import renamed
 from automatch.conversion.runs import find_runs
 from automatch.core.expr import Expr, source_leaves
@@ -49,7 +48,7 @@ class Item:
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return prod(self.shape) * BY_NAME[self.dtype].size
+        return count_bytes(self.dtype, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +153,8 @@ def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:
 
 def _refuse_other_kinds(record: MappingRecord, catalog: Catalog, names: Mapping[str, str]) -> None:
     """Whole numbers where the mapping was made for floating ones are no weights: quantised, or another tensor."""
-    matched = {key: weight.dtype for weight in record.source.weights for key in (weight.name, *weight.aliases)}
-    found = {key: weight.dtype for weight in catalog.weights for key in (weight.name, *weight.aliases)}
+    matched = {key: weight.dtype for weight in record.source.weights for key in weight.keys}
+    found = {key: weight.dtype for weight in catalog.weights for key in weight.keys}
     problems = [
         f"{name}: {found[name]}, but the mapping was made for {matched[key]}"
         for key, name in names.items()

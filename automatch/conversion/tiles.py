@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice, product
 from math import inf, prod
@@ -17,15 +16,13 @@ from math import inf, prod
 import torch
 from torch import Tensor
 
+from automatch.conversion.copying import write_at
 from automatch.conversion.regions import Box, extents, leaf_boxes, run_count, run_length, run_starts, whole
 from automatch.core.expr import Expr, Gather, children
 from automatch.core.graph import Shape
 
 _CALL = 16 * 1024
 """Bytes that take as long to copy as a call takes that reads or writes them."""
-
-_PIECE = 256 * 1024
-"""Bytes that are written at once: for more, systems look for larger stretches of memory, which can take far longer."""
 
 _PARTS = 512
 """A box of so many parts is not worth counting them."""
@@ -71,13 +68,7 @@ def write_box(target: int, offset: int, shape: Shape, box: Box, tensor: Tensor) 
     content = tensor.contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
     step = run_length(shape, box) * tensor.itemsize
     for place, start in enumerate((run_starts(shape, box) * tensor.itemsize).tolist()):
-        _write_at(target, offset + start, content[place * step : (place + 1) * step])
-
-
-def _write_at(target: int, place: int, content: memoryview) -> None:
-    while content:
-        done = os.pwrite(target, content[:_PIECE], place)
-        content, place = content[done:], place + done
+        write_at(target, offset + start, content[place * step : (place + 1) * step])
 
 
 def _tile(expr: Expr, most: int, itemsize: int) -> Shape:

@@ -63,6 +63,7 @@ def _write(plan: Plan, item: Item, target: int, offset: int, files: Files, told:
 
 def _copy(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
     size = BY_NAME[item.dtype].size
+    # Found again, because the runs of all tensors together could be more than memory is for.
     runs = find_runs(item.expr, SHORTEST // size)
     assert runs is not None, item.key
     blocks = [plan.catalog.stored[key] for key in runs.keys]

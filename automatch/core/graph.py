@@ -45,6 +45,11 @@ class Weight:
     kind: Literal["parameter", "buffer", "tensor"] = "tensor"
     aliases: tuple[str, ...] = ()
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every state-dict key that holds this tensor, the first one first."""
+        return (self.name, *self.aliases)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

@@ -222,4 +222,4 @@ class MappingRecord:
     def unused(self) -> tuple[str, ...]:
         """Source keys that no entry reads, in state-dict order; tied keys count as read when one of them is."""
         used = {key for entry in self.entries for key in entry.sources}
-        return tuple(weight.name for weight in self.source.weights if used.isdisjoint((weight.name, *weight.aliases)))
+        return tuple(weight.name for weight in self.source.weights if used.isdisjoint(weight.keys))

@@ -378,8 +378,8 @@ def _repeated(where: str, keys: list[str]) -> Iterator[str]:
 
 
 def _keys(side: Side) -> list[str]:
-    return [key for weight in side.weights for key in (weight.name, *weight.aliases)]
+    return [key for weight in side.weights for key in weight.keys]
 
 
 def _by_key(side: Side) -> dict[str, Weight]:
-    return {key: weight for weight in side.weights for key in (weight.name, *weight.aliases)}
+    return {key: weight for weight in side.weights for key in weight.keys}

@@ -78,7 +78,7 @@ def exact_entries(
 
 
 def _keys(weights: tuple[Weight, ...]) -> tuple[str, ...]:
-    return tuple(key for weight in weights for key in (weight.name, *weight.aliases))
+    return tuple(key for weight in weights for key in weight.keys)
 
 
 def _unfit(model: nn.Module, label: str) -> str:
@@ -97,10 +97,7 @@ def _inputs(model: nn.Module, given: object) -> Inputs | None:
 
 def _problems(found: Discovery, target: tuple[Weight, ...]) -> dict[str, str]:
     return {
-        key: found.problems[weight.name]
-        for weight in target
-        if weight.name in found.problems
-        for key in (weight.name, *weight.aliases)
+        key: found.problems[weight.name] for weight in target if weight.name in found.problems for key in weight.keys
     }
 
 
@@ -111,7 +108,7 @@ def _entries(found: Discovery, target: tuple[Weight, ...]) -> dict[str, Entry]:
         if determined is None:
             continue
         evidence = Evidence("colours", reasons=tuple(_reasons(determined, found.recipe)))
-        for key in (weight.name, *weight.aliases):
+        for key in weight.keys:
             made[key] = Entry(key, weight.shape, weight.dtype, "structural", determined.expr, evidence)
     return made
 

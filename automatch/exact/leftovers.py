@@ -57,7 +57,7 @@ def _unused(record: MappingRecord) -> dict[Shape, list[str]]:
     }
     found: dict[Shape, list[str]] = {}
     for weight in record.source.weights:
-        if settled.isdisjoint((weight.name, *weight.aliases)):
+        if settled.isdisjoint(weight.keys):
             found.setdefault(weight.shape, []).append(weight.name)
     return found
 

@@ -61,9 +61,7 @@ def inverse(record: MappingRecord, *, partial: bool = False) -> MappingRecord:
     return MappingRecord(
         source=record.target,
         target=record.source,
-        entries=tuple(
-            _entry(key, each, entries, limit) for each in found for key in (each.weight.name, *each.weight.aliases)
-        ),
+        entries=tuple(_entry(key, each, entries, limit) for each in found for key in each.weight.keys),
         chains=chains,
         notes=tuple(_notes(record, len(chains))),
     )

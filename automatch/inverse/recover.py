@@ -76,7 +76,7 @@ class _Known:
     @staticmethod
     def of(record: MappingRecord) -> _Known:
         weights = {weight.name: weight for weight in record.source.weights}
-        names = {key: weight.name for weight in record.source.weights for key in (weight.name, *weight.aliases)}
+        names = {key: weight.name for weight in record.source.weights for key in weight.keys}
         ranks = {entry.target: WEAKER[entry.status] for entry in record.entries}
         known = _Known(names, weights, ranks, {name: [] for name in weights}, {name: [] for name in weights}, {}, [])
         for entry in record.entries:

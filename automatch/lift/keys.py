@@ -65,7 +65,7 @@ class Keys:
 
 def keys_of(weights: Iterable[Weight]) -> Keys:
     """The keys of these weights."""
-    named = {name: weight for weight in weights for name in (weight.name, *weight.aliases)}
+    named = {name: weight for weight in weights for name in weight.keys}
     rows: defaultdict[tuple[str, int, Numbers], list[int]] = defaultdict(list)
     for key in named:
         pattern, numbers = split(key)

@@ -123,7 +123,7 @@ def _sizes(one: Node, other: Node) -> Iterator[tuple[int, int]]:
 
 
 def _shapes(twin: Graph, full: Graph) -> Iterator[tuple[str, Shape, Shape]]:
-    shapes = {name: weight.shape for weight in full.weights for name in (weight.name, *weight.aliases)}
+    shapes = {name: weight.shape for weight in full.weights for name in weight.keys}
     for weight in twin.weights:
         theirs = shapes.get(weight.name)
         if theirs is not None and len(theirs) == len(weight.shape):

@@ -46,12 +46,7 @@ def prove(
         MappingError: The mapping was made for other models.
     """
     reads = {key for entry in record.entries for key in entry.sources}
-    reads |= {
-        key
-        for weight in record.source.weights
-        for key in (weight.name, *weight.aliases)
-        if not reads.isdisjoint((weight.name, *weight.aliases))
-    }
+    reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
     both = source, target, source_inputs, target_inputs
     proof = prove_conversion(
         lambda state: fill(record, state), *both, reads=reads, draws=draws, seed=seed, outputs=outputs

@@ -64,7 +64,7 @@ def detail(record: MappingRecord, entry: Entry) -> list[RenderableType]:
 
 def _facts(record: MappingRecord, entry: Entry) -> Iterator[tuple[str, str]]:
     evidence = entry.evidence
-    shapes = {key: weight.shape for weight in record.source.weights for key in (weight.name, *weight.aliases)}
+    shapes = {key: weight.shape for weight in record.source.weights for key in weight.keys}
     yield "status", entry.status
     if entry.expr is not None:
         yield "made from", text(entry.expr)

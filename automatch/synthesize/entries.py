@@ -17,14 +17,14 @@ def synthesize(alignment: Alignment, source: Graph, target: Graph) -> tuple[Entr
 
     Tied keys follow the key that holds their tensor first, with the same expression.
     """
-    shapes = {name: weight.shape for weight in source.weights for name in (weight.name, *weight.aliases)}
+    shapes = {name: weight.shape for weight in source.weights for name in weight.keys}
     assigned = {assignment.target: assignment for assignment in alignment.assignments}
     used = {node.target for node in target.nodes if node.op == "weight"}
     lost = {weight.name: _why_lost(weight, target.rung, used) for weight in target.weights}
     return tuple(
         _entry(name, weight, assigned.get(weight.name), shapes, lost[weight.name])
         for weight in target.weights
-        for name in (weight.name, *weight.aliases)
+        for name in weight.keys
     )
 
 

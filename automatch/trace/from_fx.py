@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.graph import Arg, Node, Ref, Shape, refs
 from automatch.trace.lines import CodeLines, module_path
 from automatch.trace.recording import Origin, Recording
-from automatch.trace.weights import dtype_name
 
 _DROPPED = ("_assert", "_check", "_guards", "sym_constrain", "_set_grad_enabled", "_enter_autocast", "_exit_autocast")
 _INLINED = (

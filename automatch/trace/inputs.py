@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.errors import InputsError
-from automatch.trace.weights import dtype_name
 
 _CASTABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

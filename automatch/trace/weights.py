@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.graph import Weight
 from automatch.trace.recording import Origin
 
@@ -48,16 +49,6 @@ def identity(tensor: torch.Tensor) -> Identity:
     except (RuntimeError, NotImplementedError):  # a tensor subclass that wraps others has no storage of its own
         return ("object", id(tensor))
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype as torch prints it, without the prefix.
-
-    Example:
-        >>> dtype_name(torch.bfloat16)
-        'bfloat16'
-    """
-    return str(dtype).removeprefix("torch.")
 
 
 def of_module(model: nn.Module) -> Inventory:

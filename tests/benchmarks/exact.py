@@ -235,7 +235,7 @@ def _mapping(found: Discovery, programs: Sequence[Program]) -> MappingRecord:
         if weight.name in found.weights
         else Entry(key, weight.shape, weight.dtype, "unmapped", None, Evidence("colours"))
         for weight in programs[1].inventory
-        for key in (weight.name, *weight.aliases)
+        for key in weight.keys
     ]
     return MappingRecord(sides[0], sides[1], tuple(entries))
 
