@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from automatch.conversion.convert import convert
     from automatch.conversion.load import load_into
     from automatch.errors import AutomatchError
+    from automatch.from_rules import adapt
     from automatch.mapping import Mapping, load
     from automatch.matching import match
+    from automatch.rules.ruleset import RuleSet
 
 __version__ = "0.1.0"
-__all__ = ["AutomatchError", "Mapping", "__version__", "convert", "load", "load_into", "match"]
+__all__ = ["AutomatchError", "Mapping", "RuleSet", "__version__", "adapt", "convert", "load", "load_into", "match"]
 
 # Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
 _HOMES = {
     "AutomatchError": "automatch.errors",
     "Mapping": "automatch.mapping",
+    "RuleSet": "automatch.rules.ruleset",
+    "adapt": "automatch.from_rules",
     "convert": "automatch.conversion.convert",
     "load": "automatch.mapping",
     "load_into": "automatch.conversion.load",

@@ -45,6 +45,10 @@ class PolicyError(AutomatchError):
     """A layer policy names layers that are not there."""
 
 
+class RulesError(AutomatchError):
+    """Rules cannot be read, do not fit the models they are used on, or cannot be exported."""
+
+
 class LiftError(AutomatchError):
     """A mapping between small twins does not say what some keys of the full-size models are made of."""
 

@@ -16,7 +16,8 @@ from automatch.check.report import CheckReport
 from automatch.core.mapping import Entry, LayerPairing, MappingRecord
 from automatch.core.mapping_file import read, write
 from automatch.core.summary import Summary, summarise
-from automatch.rules.generalise import RuleSet, generalise
+from automatch.rules.learn import learn
+from automatch.rules.ruleset import RuleSet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -215,9 +216,19 @@ class Mapping:
 
         return Mapping(inverse(self._record, partial=partial))
 
-    def rules(self) -> RuleSet:
-        """The mapping as rules that hold for every layer."""
-        return generalise(self._record)
+    def rules(self, *more: Mapping) -> RuleSet:
+        """The smallest rules that reproduce the mapping, and that say what other models of the family are made of.
+
+        Layer and expert numbers become patterns, how layers were paired a formula, head counts and sizes names of what
+        the models carry. What does not generalise is in the notes. `automatch.adapt` carries the rules over.
+
+        Args:
+            more: Mappings between other models of the same two families: what one example leaves open, two may decide.
+
+        Raises:
+            RulesError: Keys have braces, which stand for variables in rules.
+        """
+        return learn(self._record, *(mapping.record for mapping in more))
 
 
 def load(path: str | os.PathLike[str]) -> Mapping:

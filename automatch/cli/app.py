@@ -26,6 +26,7 @@ app = App(
 )
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Maybe = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Flag = Annotated[bool, Parameter(show_default=False)]
 Shapes = Annotated[tuple[str, ...], Parameter(show_default=False)]
 
@@ -187,7 +188,7 @@ def prove(
     /,
     *,
     mapping: Path,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Maybe = None,
     draws: int = 3,
     source_inputs: str | None = None,
     target_inputs: str | None = None,
@@ -259,15 +260,41 @@ def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: Conver
 
 
 @app.command
-def rules(mapping: Path, /) -> None:
-    """Print a mapping as rules that hold for every layer.
+def rules(mapping: Path, /, *more: Path, output: Maybe = None) -> None:
+    """Print a mapping as rules that hold for every layer, and for other models of the family.
 
     Args:
         mapping: The mapping file.
+        more: Mappings between other models of the same two families: what one example leaves open, two may decide.
+        output: Where to write the rules file, instead of printing it.
     """
-    from automatch.mapping import load
+    from automatch.cli.ruling import learn
 
-    print(load(mapping).rules())
+    learn([mapping, *more], output)
+
+
+@app.command
+def adapt(
+    rules: Path,
+    source: str,
+    target: str,
+    /,
+    *,
+    output: Output,
+    size: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+) -> int:
+    """Carry rules over to two models, and write the mapping; exit status 1 if some weights are left undetermined.
+
+    Args:
+        rules: The rules file.
+        source: The model that has the weights: a checkpoint, or a factory as for `match`; its code is not run.
+        target: The model that needs them.
+        output: The mapping file to write.
+        size: A size that is given rather than read, `heads=32`. Repeatable.
+    """
+    from automatch.cli.ruling import adapt as run
+
+    return run(rules, source, target, output, size)
 
 
 @app.command

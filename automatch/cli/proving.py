@@ -21,6 +21,7 @@ from automatch.core.mapping_file import read_text, write
 from automatch.errors import InputsError, MappingError, ModelError, together
 from automatch.prove import prove, with_proof
 from automatch.report.proof import proof_report
+from automatch.trace.sizes import sizes_of
 from automatch.trace.weights import of_module
 
 
@@ -143,4 +144,4 @@ def _joined(parts: list[Source], axis: int) -> Shape | None:
 
 def _side(model: nn.Module) -> Side:
     inventory = of_module(model)
-    return Side(type(model).__name__, "names", inventory.weights, inventory.notes)
+    return Side(type(model).__name__, "names", inventory.weights, inventory.notes, sizes_of(model))

@@ -89,6 +89,8 @@ class Graph:
         rung: The rung of the tracing ladder that recorded it; `"names"` where there is no code.
         notes: What a reader of the evidence should know (rungs that failed and why, graph breaks, ties).
         name: What people call this side (a class name, a file name).
+        sizes: Whole numbers that the model or its configuration carries, by path, sorted: `config.num_heads`, or
+            `layers.*.attn.num_heads` where the number is the same in all layers.
     """
 
     weights: tuple[Weight, ...]
@@ -97,6 +99,7 @@ class Graph:
     rung: Rung = "names"
     notes: tuple[str, ...] = ()
     name: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 def refs(arg: Arg) -> tuple[int, ...]:

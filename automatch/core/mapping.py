@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from automatch.core.expr import Expr, sources
-from automatch.core.graph import Rung, Shape, Weight
+from automatch.core.graph import Graph, Rung, Shape, Weight
 
 Status: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
+Method: TypeAlias = Literal["colours", "structure", "names", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class Evidence:
     """Why an entry is what it is.
 
     Attributes:
-        method: The stage that decided: `"colours"` (both models were run), `"structure"` (graphs), `"names"` (keys and
-            shapes alone).
+        method: What decided: `"colours"` (both models were run), `"structure"` (graphs), `"names"` (keys and shapes
+            alone), `"rules"` (what is known of other models of the family).
         reasons: Sentences for a person, most telling first; for an unmapped entry, why.
         cost: What the chosen correspondence cost in the assignment, 0 best; None where nothing was assigned.
         margin: How much more the runner-up would have cost; None where there was no other. Small means a guess; large
@@ -64,7 +65,7 @@ class Evidence:
         shown: What runs of both models showed; None where they were not run, or their outputs differed.
     """
 
-    method: Literal["colours", "structure", "names"]
+    method: Method
     reasons: tuple[str, ...] = ()
     cost: float | None = None
     margin: float | None = None
@@ -121,12 +122,19 @@ class Side:
         rung: The rung of the tracing ladder that recorded it.
         weights: Its state dict, without the tensors.
         notes: Remarks of the tracing.
+        sizes: Whole numbers that the model or its configuration carries; see `Graph.sizes`.
     """
 
     name: str
     rung: Rung
     weights: tuple[Weight, ...]
     notes: tuple[str, ...] = ()
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    @staticmethod
+    def of(graph: Graph) -> Side:
+        """What a mapping keeps of a recorded model."""
+        return Side(graph.name, graph.rung, graph.weights, graph.notes, graph.sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from automatch.core.json_fields import (
     Members,
     fault,
     faults_of,
+    integer,
     items,
     name,
     natural,
@@ -36,6 +37,7 @@ from automatch.core.mapping import (
     Evidence,
     LayerPairing,
     MappingRecord,
+    Method,
     ProofRecord,
     Rival,
     Shown,
@@ -51,7 +53,7 @@ LINE = 120
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 RUNGS: tuple[Rung, ...] = get_args(Rung)
-METHODS = ("colours", "structure", "names")
+METHODS: tuple[Method, ...] = get_args(Method)
 OUTCOMES = ("agree", "differ", "nothing")
 KINDS = ("parameter", "buffer", "tensor")
 
@@ -133,7 +135,12 @@ def _filled(**fields: object) -> Json:
 
 def _side_to_json(side: Side) -> Json:
     weights = [_weight_to_json(weight) for weight in side.weights]
-    return {"name": side.name, "rung": side.rung, **_filled(notes=list(side.notes)), "weights": weights}
+    return {
+        "name": side.name,
+        "rung": side.rung,
+        **_filled(notes=list(side.notes), sizes=dict(side.sizes) or None),
+        "weights": weights,
+    }
 
 
 def _weight_to_json(weight: Weight) -> Json:
@@ -224,9 +231,17 @@ def _side(value: object, where: str) -> Side:
     members = Members.of(value, where)
     side, rung = members.take("name", string), members.take("rung", one_of(*RUNGS))
     notes = members.take_or("notes", items(string), ())
+    sizes = members.take_or("sizes", _sizes, ())
     weights = members.take("weights", items(_weight))
     members.close()
-    return Side(side, cast(Rung, rung), weights, notes)
+    return Side(side, cast(Rung, rung), weights, notes, sizes)
+
+
+def _sizes(value: object, where: str) -> tuple[tuple[str, int], ...]:
+    members = Members.of(value, where)
+    found = tuple((path, members.take(path, integer)) for path in list(members.left))
+    members.close()
+    return found
 
 
 def _weight(value: object, where: str) -> Weight:
@@ -273,9 +288,7 @@ def _evidence(value: object, where: str) -> Evidence:
     layer = members.take_or("source_layer", natural, None)
     shown = members.take_or("shown", _shown, None)
     members.close()
-    return Evidence(
-        cast('Literal["colours", "structure", "names"]', method), reasons, cost, margin, rivals, resized, layer, shown
-    )
+    return Evidence(cast(Method, method), reasons, cost, margin, rivals, resized, layer, shown)
 
 
 def _shown(value: object, where: str) -> Shown:

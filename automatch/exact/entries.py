@@ -15,6 +15,7 @@ from automatch.exact.discover import Discovery, discover
 from automatch.exact.form import Recipe
 from automatch.trace.inputs import Inputs, derived, normalise
 from automatch.trace.program import Program, record
+from automatch.trace.sizes import sizes_of
 
 LARGEST = 60_000_000
 """Numbers a side may hold: colouring costs a few hundred bytes for each."""
@@ -71,7 +72,7 @@ def exact_entries(
     if isinstance(found, str):
         return Exact(note=f"no exact match was found: {found}")
     sides = tuple(
-        Side(type(model).__name__, program.rung, program.inventory)
+        Side(type(model).__name__, program.rung, program.inventory, sizes=sizes_of(model))
         for model, program in zip((source, target), programs, strict=True)
     )
     return Exact(sides, _entries(found, programs[1].inventory), _problems(found, programs[1].inventory))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from automatch.core.graph import Shape, Weight
 
 Numbers = tuple[int, ...]
+Splitter: TypeAlias = Callable[[str], tuple[str, Numbers]]
 
 
 def split(key: str) -> tuple[str, Numbers]:
@@ -63,8 +65,8 @@ class Keys:
         return self.rows.get((pattern, place, _others(numbers, place)), ())
 
 
-def keys_of(weights: Iterable[Weight]) -> Keys:
-    """The keys of these weights."""
+def keys_of(weights: Iterable[Weight], split: Splitter = split) -> Keys:
+    """The keys of these weights; `split` says what their numbers are."""
     named = {name: weight for weight in weights for name in weight.keys}
     rows: defaultdict[tuple[str, int, Numbers], list[int]] = defaultdict(list)
     for key in named:

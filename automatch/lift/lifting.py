@@ -80,11 +80,7 @@ def lift(small: MappingRecord, twins: tuple[Graph, Graph], full: tuple[Graph, Gr
     twin_shares = shares((entry.expr for entry in small.entries if entry.expr is not None), twin_source)
     _refuse(dict(misused(twin_shares, shares(mapped, source))), of="source ")
     entries = tuple(_entry(key, targets[key], chosen[key], expr) for key, expr in exprs.items())
-    return MappingRecord(_side(full[0]), _side(full[1]), entries, notes=notes(small, twins, full))
-
-
-def _side(graph: Graph) -> Side:
-    return Side(graph.name, graph.rung, graph.weights, graph.notes)
+    return MappingRecord(Side.of(full[0]), Side.of(full[1]), entries, notes=notes(small, twins, full))
 
 
 def _same_keys(small: MappingRecord, twin: Graph) -> None:

@@ -77,6 +77,7 @@ def _facts(record: MappingRecord, entry: Entry) -> Iterator[tuple[str, str]]:
             "colours": "gradient colours (both models were run)",
             "structure": "structure (both graphs)",
             "names": "names (keys and shapes)",
+            "rules": "rules (known of other models of the family)",
         }[evidence.method],
     )
     if evidence.shown is not None:

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from automatch.checkpoint import open_checkpoint
+from automatch.checkpoint.config import config_beside
 from automatch.core.graph import Graph, Rung
 from automatch.errors import InputsError, ModelError, TraceError
 from automatch.trace import draft, export, names, recorder
@@ -25,6 +26,7 @@ from automatch.trace.inputs import Inputs, derived, describe, fitted, missing, n
 from automatch.trace.isolate import duplicate, stand_in
 from automatch.trace.lines import blame
 from automatch.trace.recording import Recording
+from automatch.trace.sizes import sizes_of
 from automatch.trace.weights import Identity, Inventory, Kind, identity, of_module, of_tensors
 
 Side: TypeAlias = "nn.Module | ExportedProgram | Mapping[str, object] | str | os.PathLike[str]"
@@ -82,7 +84,7 @@ def trace(
     say = progress or _silent
     if isinstance(side, nn.Module) and names_only:
         inventory = of_module(side)
-        return Graph(inventory.weights, notes=inventory.notes, name=type(side).__name__)
+        return Graph(inventory.weights, notes=inventory.notes, name=type(side).__name__, sizes=sizes_of(side))
     if isinstance(side, nn.Module):
         return _of_module(side, inputs, label, allow_untraced, say)
     if isinstance(side, ExportedProgram):
@@ -92,7 +94,7 @@ def trace(
     if isinstance(side, (str, os.PathLike)):
         say(f"{label}: reading {os.fspath(side)}")
         catalog = open_checkpoint(side)
-        return Graph(catalog.weights, notes=catalog.notes, name=Path(side).name)
+        return Graph(catalog.weights, notes=catalog.notes, name=Path(side).name, sizes=config_beside(side))
     raise ModelError(
         f"the {label} is a {type(side).__name__}.\n"
         "Next: pass an nn.Module, a torch.export.ExportedProgram, a state dict, or the path of a checkpoint."
@@ -108,7 +110,7 @@ def _of_module(model: nn.Module, given: object, label: str, allow_untraced: bool
     if lazy:
         raise ModelError(f"the {label} model has parameters without a shape yet: {lazy[0]}.\nNext: run it once.")
     inventory = of_module(model)
-    untraced = Graph(inventory.weights, notes=inventory.notes, name=type(model).__name__)
+    untraced = Graph(inventory.weights, notes=inventory.notes, name=type(model).__name__, sizes=sizes_of(model))
     found = derived(model) if given is None else normalise(given)
     if found is None and not allow_untraced:
         raise missing(model, label)

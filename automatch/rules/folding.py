@@ -1,0 +1,174 @@
+"""Entries of a mapping that are alike but for numbers in keys, as groups: one target pattern, one term with variables.
+
+Sizes stay what they are in the models at hand; `automatch.rules.sizing` makes names of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from automatch.core.mapping import Entry
+from automatch.lift.keys import Numbers
+from automatch.rules.following import Column, Policy, follow
+from automatch.rules.formula import Number, text
+from automatch.rules.repeats import filled, masked, with_numbers
+from automatch.rules.splitting import split
+from automatch.rules.terms import Index, Term, children, formulas, keys, with_formulas
+
+VARIABLES = "ijklmnpqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One entry, taken apart.
+
+    Attributes:
+        entry: The entry.
+        term: What it is made of, with the keys and sizes of the models at hand, loops found; None for an unmapped one.
+        example: Which of the mappings it is from.
+    """
+
+    entry: Entry
+    term: Term | None
+    example: int = 0
+
+    @property
+    def template(self) -> str:
+        """The target's key without its numbers."""
+        return split(self.entry.target)[0]
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of the target's key."""
+        return split(self.entry.target)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries that one rule speaks of.
+
+    Attributes:
+        target: The keys' pattern, as text.
+        term: What they are made of: variables in the keys, and the sizes of the first entry.
+        seen: The entries.
+        words: For every entry, what the variables stand for.
+    """
+
+    target: str
+    term: Term | None
+    seen: tuple[Seen, ...]
+    words: tuple[Mapping[str, str], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """For every formula of the term, its value in each entry."""
+        rows = [[_literal(f) for f in formulas(seen.term)] for seen in self.seen if seen.term is not None]
+        return tuple(zip(*rows, strict=True))
+
+
+def _literal(formula: object) -> int:
+    assert isinstance(formula, Number)
+    return formula.value
+
+
+def fold(seen: Sequence[Seen], policies: Sequence[Policy] = ()) -> list[Group]:
+    """The fewest groups that entries fall into, in the order of each group's first entry.
+
+    1. Keys that differ in numbers only, made of keys that differ in numbers only, in the same way, belong together.
+    2. Where keys of one template are made in several ways, the numbers that tell them apart are written out: of
+       `layers.0.mlp.0` and `layers.0.mlp.2` the last one, not the layer's.
+    3. The numbers of sources must follow from the target's; where they do not, the group is split.
+    """
+    by_template: dict[str, list[Seen]] = {}
+    for each in seen:
+        by_template.setdefault(each.template, []).append(each)
+    places = {each.entry.target: place for place, each in reversed(list(enumerate(seen)))}
+    found = [group for each in by_template.values() for group in _of_template(each, policies)]
+    return sorted(found, key=lambda group: min(places[each.entry.target] for each in group.seen))
+
+
+def _of_template(seen: Sequence[Seen], policies: Sequence[Policy]) -> Iterator[Group]:
+    ways: dict[object, list[Seen]] = {}
+    for each in seen:
+        ways.setdefault(_way(each), []).append(each)
+    groups = list(ways.values())
+    fixed = _telling(groups)
+    for group in groups:
+        for part in _parted(group, fixed):
+            yield from _groups(part, policies)
+
+
+def _way(seen: Seen) -> object:
+    """What entries of one group have in common."""
+    if seen.term is None:
+        return None
+    bare = masked(seen.term)
+    return with_formulas(bare, [Number(0)] * len(formulas(bare))), tuple(_shares(seen.term))
+
+
+def _shares(term: Term) -> Iterator[int]:
+    """For every slice, which share of what is cut it takes: the first part, the second, ..."""
+    for bound in term.bounds if isinstance(term, Index) else ():
+        start, stop = (f.value if isinstance(f, Number) else 0 for f in (bound.start, bound.stop))
+        if not bound.single and stop > start:
+            yield start // (stop - start)
+    for child in children(term):
+        yield from _shares(child)
+
+
+def _telling(groups: Sequence[Sequence[Seen]]) -> tuple[int, ...]:
+    """The fewest places of numbers in the target's key that tell the groups apart; those with few numbers first."""
+    every = [each.numbers for group in groups for each in group]
+    places = sorted(range(len(every[0])), key=lambda place: (len({n[place] for n in every}), -place))
+    for count in range(len(places) + 1 if len(groups) > 1 else 0):
+        for chosen in combinations(places, count):
+            marks = [{tuple(each.numbers[place] for place in chosen) for each in group} for group in groups]
+            if sum(map(len, marks)) == len(set().union(*marks)):
+                return chosen
+    return ()
+
+
+def _parted(seen: Sequence[Seen], places: tuple[int, ...]) -> list[list[Seen]]:
+    parts: dict[Numbers, list[Seen]] = {}
+    for each in seen:
+        parts.setdefault(tuple(each.numbers[place] for place in places), []).append(each)
+    return list(parts.values())
+
+
+def _groups(seen: Sequence[Seen], policies: Sequence[Policy]) -> Iterator[Group]:
+    """One group if the sources' numbers follow; else the parts that some place of a number splits it into."""
+    group = _group(seen, policies)
+    if group is not None:
+        yield group
+        return
+    own = [each.numbers for each in seen]
+    varying = [place for place in range(len(own[0])) if len({numbers[place] for numbers in own}) > 1]
+    splits = [_parted(seen, (place,)) for place in reversed(varying)]
+    best = min(splits, key=lambda parts: (not all(_group(part, policies) for part in parts), len(parts)))
+    for part in best:
+        yield from _groups(part, policies)
+
+
+def _group(seen: Sequence[Seen], policies: Sequence[Policy]) -> Group | None:
+    own = list(zip(*(each.numbers for each in seen), strict=True))
+    varying = [place for place, column in enumerate(own) if len(set(column)) > 1]
+    names = dict(zip(varying, VARIABLES, strict=False))
+    variables: dict[str, Column] = {names[place]: own[place] for place in varying}
+    words = tuple({name: str(column[place]) for name, column in variables.items()} for place in range(len(seen)))
+    first = seen[0]
+    target = filled(first.entry.target, [f"{{{names[p]}}}" if p in names else None for p in range(len(own))])
+    if first.term is None:
+        return Group(target, None, tuple(seen), words)
+    shown: list[str | None] = []
+    for column in zip(*(_numbers(each.term) for each in seen if each.term is not None), strict=True):
+        formula = follow(column, variables, policies)
+        if formula is None:
+            return None
+        shown.append(None if isinstance(formula, Number) else f"{{{text(formula)}}}")
+    return Group(target, with_numbers(first.term, shown), tuple(seen), words)
+
+
+def _numbers(term: Term) -> Numbers:
+    return tuple(number for key in keys(term) for number in split(str(key))[1])

@@ -1,0 +1,143 @@
+"""From a mapping to rules that reproduce it, and that say what a larger model of the family is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from automatch.core.mapping import Entry, MappingRecord, Status
+from automatch.errors import RulesError, together
+from automatch.lift.keys import Keys
+from automatch.rules.adapt import adapt, used_sizes
+from automatch.rules.folding import Group, Seen, fold
+from automatch.rules.following import Policy
+from automatch.rules.pattern import parse
+from automatch.rules.repeats import repeated
+from automatch.rules.ruleset import Claim, Rule, RuleSet
+from automatch.rules.siblings import merged
+from automatch.rules.sizing import Sizing
+from automatch.rules.spell import normal, spelled
+from automatch.rules.splitting import numbered
+
+_SURENESS: tuple[Status, ...] = ("proved", "structural", "guessed", "unmapped")
+
+
+def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
+    """The smallest rules that reproduce a mapping.
+
+    1. Keys that differ in numbers become one rule, `layers.{i}`; how layers were paired becomes a formula.
+    2. Parts that run over all experts become a loop; keys that differ in a word that carries over become one rule.
+    3. Numbers of heads, rows and the like become sizes, with every place where they may be read.
+
+    Args:
+        record: The mapping.
+        more: Mappings between other models of the same two families. What one example leaves open, several may decide.
+
+    Returns:
+        Rules that give every entry of the mapping again. What does not generalise is in the notes.
+
+    Raises:
+        RulesError: Keys have braces, which stand for variables in rules.
+
+    Example:
+        >>> from automatch.core.expr import Source
+        >>> from automatch.core.graph import Weight
+        >>> from automatch.core.mapping import Evidence, Side
+        >>> def side(name):
+        ...     return Side(name, "names", tuple(Weight(f"{name}.{i}.w", (2,), "float32") for i in range(3)))
+        >>> entries = [
+        ...     Entry(f"b.{i}.w", (2,), "float32", "proved", Source(f"a.{i}.w", (2,)), Evidence("structure"))
+        ...     for i in range(3)
+        ... ]
+        >>> for rule in learn(MappingRecord(side("a"), side("b"), tuple(entries))).rules:
+        ...     print(rule.target, rule.claim)
+        b.{i}.w proved
+    """
+    records = (record, *more)
+    _refuse_braces(records)
+    policies = _policies(record) if not more else {}
+    seen = [each for place, example in enumerate(records) for each in _seen(example, place)]
+    groups = fold(seen, list(policies))
+    sizing = Sizing(records, groups)
+    sizing.depths(policies)
+    rules = merged([_rule(group, sizing) for group in groups])
+    used = used_sizes(rules, list(sizing.made.values()))
+    found = RuleSet(record.source.name, record.target.name, rules, used, tuple(sizing.notes))
+    return _checked(found, records)
+
+
+def _refuse_braces(records: Sequence[MappingRecord]) -> None:
+    entries = [entry for record in records for entry in record.entries]
+    braced = [key for entry in entries for key in (entry.target, *entry.sources) if "{" in key or "}" in key]
+    if braced:
+        raise together(RulesError, "braces stand for variables in rules; rename these keys first:", braced)
+
+
+def _policies(record: MappingRecord) -> dict[Policy, tuple[str, str]]:
+    """How layers were sampled, where depths differ and layers are called alike on each side."""
+    found: dict[Policy, tuple[str, str]] = {}
+    for chain in record.chains:
+        depths = (chain.source_depth, len(chain.layers))
+        evenly = tuple(i * depths[0] // depths[1] for i in range(depths[1]))
+        counted = [_counted(chain.source, record.source.weights), _counted(chain.target, record.target.weights)]
+        if depths[0] != depths[1] and chain.layers == evenly and all(counted):
+            suffix = f"_{len(found) // 1 + 1}" if found else ""
+            found[Policy(*depths, f"source_layers{suffix}", f"target_layers{suffix}")] = (counted[0], counted[1])
+    return found
+
+
+def _counted(chain: str, weights: Sequence[object]) -> str:
+    """A key whose numbers count a chain's layers, with a star in the layer's place; empty where there is none."""
+    stem, hole, _ = chain.partition("{i}")
+    if not hole:
+        return ""
+    names = [str(getattr(weight, "name", "")) for weight in weights]
+    first = next((name for name in names if name.startswith(f"{stem}0.")), "")
+    return f"{stem}*{first[len(stem) + 1 :]}" if first else ""
+
+
+def _seen(record: MappingRecord, example: int) -> list[Seen]:
+    known = numbered(record.source.weights)
+    return [_taken_apart(entry, known, example) for entry in record.entries]
+
+
+def _taken_apart(entry: Entry, known: Keys, example: int) -> Seen:
+    if entry.expr is None:
+        return Seen(entry, None, example)
+    try:
+        return Seen(entry, repeated(spelled(entry.expr), known), example)
+    except RulesError:
+        return Seen(entry, None, example)
+
+
+def _rule(group: Group, sizing: Sizing) -> Rule:
+    target = parse(group.target)
+    if group.term is None:
+        return Rule(target, None, "unmapped", _why_not(group))
+    claims = [each.entry.status for each in group.seen]
+    claim: Claim = max(claims, key=_SURENESS.index)
+    return Rule(target, sizing.term(group), claim)
+
+
+def _why_not(group: Group) -> str:
+    entry = group.seen[0].entry
+    if entry.expr is not None:
+        try:
+            spelled(entry.expr)
+        except RulesError as error:
+            return str(error)
+    return "; ".join(entry.evidence.reasons[:1])
+
+
+def _checked(rules: RuleSet, records: Sequence[MappingRecord]) -> RuleSet:
+    """The rules, with a note on every key that they do not give again."""
+    notes = list(rules.notes)
+    for record in records:
+        again = {entry.target: entry for entry in adapt(rules, record.source, record.target).entries}
+        for entry in record.entries:
+            made = again[entry.target]
+            if entry.expr is None or made.expr == normal(entry.expr):
+                continue
+            notes.append(
+                f"{entry.target}: {'; '.join(made.evidence.reasons) if made.expr is None else 'comes out otherwise'}"
+            )
+    return RuleSet(rules.source, rules.target, rules.rules, rules.sizes, tuple(dict.fromkeys(notes)))

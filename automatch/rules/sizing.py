@@ -1,0 +1,266 @@
+"""Numbers of the models at hand made into sizes: what stands in a term as 4 becomes `num_heads`, and where to read it.
+
+Where a size follows from what is built (a reshape to the target's shape, a part that a target weight takes), it is read
+there and nowhere else. Other numbers may come from several places, and one example does not tell which is meant: all
+of them are kept, and `automatch.rules.adapt` finds out, or says that it cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from math import gcd
+
+from automatch.core.mapping import MappingRecord
+from automatch.rules import pattern as patterns
+from automatch.rules.build import Scope
+from automatch.rules.candidates import Candidates
+from automatch.rules.cuts import Cuts, Part
+from automatch.rules.derivations import derivations, renamed
+from automatch.rules.folding import Group
+from automatch.rules.following import Column, Policy, follow
+from automatch.rules.formula import Binary, Formula, Name, Number
+from automatch.rules.pattern import parse
+from automatch.rules.ruleset import Axis, Carried, Count, Derived, Reading, Size
+from automatch.rules.slots import Slot, slots
+from automatch.rules.terms import Index, Key, Term, children, keys, with_children, with_formulas
+from automatch.rules.wording import RESERVED
+
+SMALL = 4
+"""A number up to this may well be the same in every model: two halves, three parts, four shards."""
+
+MOST = 6
+"""More formulas than that are not kept for a size that nothing carries."""
+
+END = Number(-(2**62))
+"""Stands for the end of an axis until the slice is trimmed."""
+
+Row = tuple[Slot, ...]
+
+
+@dataclass(slots=True)
+class Sizing:
+    """Makes sizes of numbers, and remembers what it made.
+
+    Attributes:
+        examples: The mappings that are learned from.
+        groups: The groups of their entries.
+        candidates: Where their numbers may come from.
+        cuts: Where their weights are cut.
+        made: The sizes, by their readings.
+        notes: What was taken to be the same in all models.
+    """
+
+    examples: Sequence[MappingRecord]
+    groups: Sequence[Group]
+    candidates: Candidates = field(init=False)
+    cuts: Cuts = field(default_factory=Cuts)
+    made: dict[tuple[Reading, ...], Size] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the examples, and note all cuts."""
+        self.candidates = Candidates(self.examples)
+        for group in self.groups:
+            if group.term is not None:
+                self.cuts.add(group, self._rows(group))
+
+    def depths(self, policies: Mapping[Policy, tuple[str, str]]) -> None:
+        """Make sizes of the depths that layers are sampled by.
+
+        Args:
+            policies: For every pair of depths, the keys whose numbers count the source's and the target's layers.
+        """
+        for policy, (source, target) in policies.items():
+            ours, theirs = Count("source", source), Count("target", target)
+            self.made[(ours,)] = Size(policy.depth_name, (ours,), policy.depth)
+            self.made[(theirs,)] = Size(policy.layers_name, (theirs,), policy.layers)
+
+    def term(self, group: Group) -> Term | None:
+        """A group's term, with sizes in the places of numbers."""
+        if group.term is None:
+            return None
+        rows = self._rows(group)
+        inferred = self._inferred(rows[0], group)
+        formulas = [
+            Number(-1) if place in inferred else self._formula([row[place] for row in rows], column, group)
+            for place, column in enumerate(group.columns)
+        ]
+        return _trimmed(with_formulas(group.term, formulas))
+
+    def _rows(self, group: Group) -> list[Row]:
+        return [self._slots(group, place) for place in range(len(group.seen))]
+
+    def _slots(self, group: Group, place: int) -> Row:
+        seen = group.seen[place]
+        assert seen.term is not None
+        source = self.candidates.measures[seen.example].source
+        return slots(seen.term, Scope(source, {}, {}, seen.entry.shape))
+
+    def _inferred(self, row: Row, group: Group) -> set[int]:
+        """The sizes of reshapes that are left to the others: in each reshape the last one that nothing tells."""
+        unknown: dict[int, int] = {}
+        for place, (slot, column) in enumerate(zip(row, group.columns, strict=True)):
+            told = slot.target_axis is not None or slot.source_axis is not None or max(column) <= SMALL
+            if slot.kind == "view" and not told and not self.candidates.singles(column, group, axes=False):
+                unknown[slot.node] = place
+        return set(unknown.values())
+
+    # One place
+
+    def _formula(self, row: Sequence[Slot], column: Column, group: Group) -> Formula:
+        """What stands in one place."""
+        slot = row[0]
+        if slot.kind == "stop" and all(each.cut and each.value == each.cut.length for each in row):
+            return END
+        if set(column) in ({0}, {1}):
+            return Number(column[0])
+        if slot.kind == "single":
+            own = {name: tuple(int(words[name]) for words in group.words) for name in group.words[0]}
+            return follow(column, own) or self._open(slot, column, group)
+        return self._certain(slot, column, group) or self._cut(row, column, group) or self._open(slot, column, group)
+
+    def _certain(self, slot: Slot, column: Column, group: Group) -> Formula | None:
+        """A size that the construction gives."""
+        if slot.cut is not None or slot.kind not in ("view", "fill"):
+            return None
+        readings: list[Reading] = []
+        if slot.target_axis is not None:
+            readings.append(Axis("target", parse(group.target), slot.target_axis))
+        elif slot.source_axis is not None and group.term is not None:
+            readings += [Axis("source", pattern, slot.source_axis) for pattern in dict.fromkeys(keys(group.term))][:1]
+        return next((found for each in readings if (found := self._known(each, column, group))), None)
+
+    def _known(self, reading: Reading, column: Column, group: Group) -> Formula | None:
+        """A size with one certain reading; what else has its value serves where that is not there."""
+        if self.candidates.column(reading, group) != column:
+            return None
+        others = self.candidates.singles(column, group, axes=False)
+        best = [each.reading for each in others if each.rank == others[0].rank]
+        if isinstance(reading, Axis):
+            reading = self._of_module(reading, column, group)
+        return Name(self._named([reading], column[0], best))
+
+    def _of_module(self, reading: Axis, column: Column, group: Group) -> Reading:
+        """The same size read off the module's first parameter, so that a bias is cut as its weight is."""
+        stem, dot, _ = str(reading.key).rpartition(".")
+        side = self.examples[0].source if reading.side == "source" else self.examples[0].target
+        owner = patterns.fill(reading.key, group.words[0]).rpartition(".")[0]
+        names = (key for weight in side.weights for key in weight.keys)
+        first = next(name for name in names if name.rpartition(".")[0] == owner)
+        found = Axis(reading.side, parse(f"{stem}{dot}{first.rpartition('.')[2]}"), reading.axis)
+        return found if self.candidates.column(found, group) == column else reading
+
+    def _cut(self, row: Sequence[Slot], column: Column, group: Group) -> Formula | None:
+        """An end of a slice, by the parts before it."""
+        before: list[tuple[Part, ...]] = []
+        for slot, seen in zip(row, group.seen, strict=True):
+            if slot.cut is None:
+                return None
+            before.append(self.cuts.before(slot.cut, slot.value, seen.example))
+        if len({len(parts) for parts in before}) != 1:
+            return None
+        lengths = [self._length(parts, group) for parts in zip(*before, strict=True)]
+        known = [length for length in lengths if length is not None]
+        if known and len(known) == len(lengths):
+            return reduce(lambda one, other: Binary("+", one, other), known)
+        return self._share(row, len(before[0]), group)
+
+    def _length(self, parts: Sequence[Part], group: Group) -> Formula | None:
+        """The length of a part, by the target weight that takes it."""
+        taker = parts[0].taker
+        if taker is None or any(part.taker != taker for part in parts):
+            return None
+        reading = Axis("target", parse(taker[0]), taker[1])
+        return self._known(reading, tuple(part.length for part in parts), group)
+
+    def _share(self, row: Sequence[Slot], count: int, group: Group) -> Formula | None:
+        """The end of the first few of several equal parts of a source weight."""
+        cuts = [slot.cut for slot in row if slot.cut is not None]
+        wholes = {self.cuts.count(cut, seen.example) for cut, seen in zip(cuts, group.seen, strict=True)}
+        whole = wholes.pop() if len(wholes) == 1 else 0
+        if not whole or group.term is None or not all(isinstance(cut.of, Key) for cut in cuts):
+            return None
+        lengths = tuple(cut.length for cut in cuts)
+        for pattern in dict.fromkeys(keys(group.term)):
+            total = self._known(Axis("source", pattern, cuts[0].axis), lengths, group)
+            if total is not None:
+                count, whole = count // gcd(count, whole), whole // gcd(count, whole)
+                times = total if count == 1 else Binary("*", Number(count), total)
+                return Binary("//", times, Number(whole))
+        return None
+
+    def _open(self, slot: Slot, column: Column, group: Group) -> Formula:
+        """A number that may come from several places."""
+        ends = slot.kind in ("start", "stop", "fill")
+        singles = self.candidates.singles(column, group, beside=ends, axes=ends)
+        literal = max(column) <= SMALL and len(set(column)) == 1
+        if singles:
+            readings = [each.reading for each in singles]
+            if literal and slot.kind in ("view", "fill"):
+                readings.append(Derived(Number(column[0])))
+            return Name(self._named(readings, column[0]))
+        derived = [] if literal else self._derived(column, group)
+        if len(derived) == 1:
+            return derived[0]
+        if derived:
+            return Name(self._named([Derived(formula) for formula in derived], column[0]))
+        if not literal or slot.kind == "parts":
+            self.notes[f"{group.target}: {column[0]} is taken to be the same in every model"] = None
+        return Number(column[0])
+
+    def _derived(self, column: Column, group: Group) -> list[Formula]:
+        """The simplest formulas of other sizes that give a number."""
+        known = list(dict.fromkeys(values for _, values in self.candidates.pool(group)))
+        found = derivations(column, known)[:MOST]
+        return [renamed(formula, lambda place: self._operand(known[place], group)) for formula in found]
+
+    def _operand(self, column: Column, group: Group) -> str:
+        """The name of a size that others are derived from."""
+        singles = self.candidates.singles(column, group)
+        best = [each.reading for each in singles if each.rank == singles[0].rank]
+        return self._named(best, column[0])
+
+    def _named(self, readings: Sequence[Reading], example: int, otherwise: Sequence[Reading] = ()) -> str:
+        key = tuple(readings)
+        if key not in self.made:
+            taken = {size.name for size in self.made.values()}
+            self.made[key] = Size(_free(_name(readings[0]), taken), key, example, tuple(otherwise))
+        return self.made[key].name
+
+
+def _name(reading: Reading) -> str:
+    """What a size is called that is read there."""
+    if isinstance(reading, Carried):
+        return _word(str(reading.path).rsplit(".", 1)[-1])
+    if isinstance(reading, Axis):
+        plain = re.sub(r"\{[^{}]*\}", "", str(reading.key)).split(".")
+        words = [word for word in plain if word and not word.isdecimal()]
+        stem = words[-2] if len(words) > 1 else words[-1] if words else "weight"
+        return _word(f"{stem}_{('rows', 'columns')[reading.axis] if reading.axis < 2 else f'axis{reading.axis}'}")
+    return "size"
+
+
+def _word(text: str) -> str:
+    """A name that is no word of the language and no variable."""
+    word = re.sub(r"\W+", "_", text).strip("_")
+    return word if re.fullmatch(r"[^\W\d]\w+", word) and word not in RESERVED else f"size_{word}"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number where it is taken."""
+    return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}_{n}") not in taken)
+
+
+def _trimmed(term: Term) -> Term:
+    """Slices without a start that is 0 and a stop that is the end."""
+    term = with_children(term, [_trimmed(child) for child in children(term)])
+    if not isinstance(term, Index):
+        return term
+    kept = []
+    for bound in term.bounds:
+        start = None if bound.start == Number(0) and not bound.single else bound.start
+        kept.append(type(bound)(bound.axis, start, None if bound.stop == END else bound.stop, bound.single))
+    return Index(term.of, tuple(kept))

@@ -1,0 +1,145 @@
+"""The places in a term where a size stands, and what building the term tells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from automatch.core.graph import Shape
+from automatch.lift.splits import blocks
+from automatch.rules.build import Scope, shape_of
+from automatch.rules.formula import Formula, Number
+from automatch.rules.terms import (
+    Bound,
+    Call,
+    Fill,
+    Fit,
+    Index,
+    Join,
+    Key,
+    Rotary,
+    Scale,
+    Term,
+    View,
+    children,
+    own_formulas,
+)
+
+Kind: TypeAlias = Literal["start", "stop", "single", "view", "parts", "first", "fill", "power"]
+"""What a size is for: an end of a slice, a single entry, an axis of a reshape, a number of heads or groups, the first
+entries of a head, an axis of a fill or a resize, the base of a power."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a slice is taken.
+
+    Attributes:
+        of: Of what, with the keys and sizes of the models at hand.
+        axis: Along which axis.
+        length: The length of that axis.
+    """
+
+    of: Term
+    axis: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One size in a term.
+
+    Attributes:
+        kind: What it is for.
+        value: What it is in the models at hand.
+        node: Which operator of the term it belongs to, counted in reading order.
+        target_axis: The axis of the target weight that has this size by construction; None where there is none. For
+            the end of a slice: the axis that is as long as the slice.
+        source_axis: The axis of the one source weight that has this size by construction; None where there is none.
+        cut: For the end of a slice, where it is taken.
+        start: For the end of a slice, its first entry.
+        stop: For the end of a slice, the entry after its last.
+    """
+
+    kind: Kind
+    value: int
+    node: int = 0
+    target_axis: int | None = None
+    source_axis: int | None = None
+    cut: Cut | None = None
+    start: int = 0
+    stop: int = 0
+
+
+def slots(term: Term, scope: Scope) -> tuple[Slot, ...]:
+    """The sizes in a term, in the order of `automatch.rules.terms.formulas`.
+
+    Args:
+        term: A term whose formulas are numbers.
+        scope: What it is built for.
+    """
+    return tuple(slot for node, (each, last) in enumerate(_walk(term, True)) for slot in _own(each, node, last, scope))
+
+
+def _walk(term: Term, last: bool) -> Iterator[tuple[Term, bool]]:
+    """Every operator, and whether what it makes has the target's shape: nothing after it changes that."""
+    yield term, last
+    keeps = last and isinstance(term, Rotary | Scale | Call)
+    for child in children(term):
+        yield from _walk(child, keeps)
+
+
+def _own(term: Term, node: int, last: bool, scope: Scope) -> Iterator[Slot]:
+    values = [_value(formula) for formula in own_formulas(term)]
+    match term:
+        case Index(of=of, bounds=bounds):
+            shape = shape_of(of, scope)
+            for bound in bounds:
+                gone = sum(each.single and each.axis < bound.axis for each in bounds)
+                yield from _ends(
+                    bound, Cut(of, bound.axis, shape[bound.axis]), node, bound.axis - gone if last else None
+                )
+        case View():
+            yield from _sizes(term, values, node, last, scope)
+        case Rotary(first=first):
+            kinds: list[Kind] = ["parts", "first"] if first is not None else ["parts"]
+            yield from (Slot(kind, value, node) for kind, value in zip(kinds, values, strict=True))
+        case Join():
+            yield from (Slot("parts", value, node) for value in values)
+        case Scale():
+            yield from (Slot("power", value, node) for value in values)
+        case Fill() | Fit():
+            yield from (Slot("fill", value, node, axis if last else None) for axis, value in enumerate(values))
+        case _:
+            return
+
+
+def _value(formula: Formula | None) -> int:
+    return formula.value if isinstance(formula, Number) else 0
+
+
+def _ends(bound: Bound, cut: Cut, node: int, target_axis: int | None) -> Iterator[Slot]:
+    start = _value(bound.start)
+    if bound.single:
+        yield Slot("single", start, node)
+        return
+    stop = cut.length if bound.stop is None else _value(bound.stop)
+    if bound.start is not None:
+        yield Slot("start", start, node, target_axis, None, cut, start, stop)
+    if bound.stop is not None:
+        yield Slot("stop", stop, node, target_axis, None, cut, start, stop)
+
+
+def _sizes(term: View, values: list[int], node: int, last: bool, scope: Scope) -> Iterator[Slot]:
+    same = _unchanged(shape_of(term.of, scope), tuple(values)) if isinstance(term.of, Key) else {}
+    for axis, value in enumerate(values):
+        yield Slot("view", value, node, axis if last else None, same.get(axis))
+
+
+def _unchanged(old: Shape, new: Shape) -> dict[int, int]:
+    """The axes of a reshaped tensor that are axes of the tensor before, and which."""
+    if 0 in old or 0 in new:
+        return {}
+    pairs = ((one, other) for one, other in blocks(old, new))
+    return {b.start: a.start for a, b in pairs if a.stop - a.start == 1 and b.stop - b.start == 1}
