@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from automatch.mapping import Mapping, load
     from automatch.matching import match
     from automatch.rules.ruleset import RuleSet
+    from automatch.suggesting import suggest
 
 __version__ = "0.1.0"
-__all__ = ["AutomatchError", "Mapping", "RuleSet", "__version__", "adapt", "convert", "load", "load_into", "match"]
+__all__ = ["AutomatchError", "Mapping", "RuleSet", "__version__", "adapt", "convert", "load", "load_into", "match", "suggest"]
 
 # Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "load": "automatch.mapping",
     "load_into": "automatch.conversion.load",
     "match": "automatch.matching",
+    "suggest": "automatch.suggesting",
 }
 
 

@@ -298,6 +298,47 @@ def adapt(
 
 
 @app.command
+def suggest(
+    source: str,
+    /,
+    *,
+    target: str | None = None,
+    output: Maybe = None,
+    rules: Path | None = None,
+    library: Annotated[tuple[Path, ...], Parameter(show_default=False)] = (),
+) -> int:
+    """Draft a mapping for a model that nobody has mapped, from what is known of others; nothing is run.
+
+    The exit status is 1 if keys of the target are left without a source.
+
+    Args:
+        source: The model that has the weights: a checkpoint, or a factory as for `match`; its code is not run.
+        target: The model that needs them; without it, the model that the best known conversion leads to.
+        output: Where to write the draft, a mapping file for `check`, `prove` and `convert`.
+        rules: Where to write the draft as rules.
+        library: A folder with further known conversions, as `remember` writes them. Repeatable.
+    """
+    from automatch.cli.suggesting import run
+
+    return run(source, target, output, rules, library)
+
+
+@app.command
+def remember(mapping: Path, /, *, name: str, family: str, output: Output) -> None:
+    """Write a proved mapping as a known conversion, for `suggest --library`.
+
+    Args:
+        mapping: The mapping file; a run of both models must have proved it.
+        name: What to call the conversion ("ours to theirs").
+        family: The architecture; conversions of one family tell most about each other.
+        output: The file to write; its name ends in .toml.
+    """
+    from automatch.cli.suggesting import remember as run
+
+    run(mapping, name, family, output)
+
+
+@app.command
 def demo(*, small: Flag = False, full: Flag = False) -> None:
     """Match a 14-billion-parameter video model to a small image model, then a small pair with real weights.
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from automatch.core.expr import sources
-from automatch.core.mapping import Entry, Evidence, LayerPairing, MappingRecord, Status
+from automatch.core.mapping import Entry, Evidence, LayerPairing, MappingRecord, Method, Status
 from automatch.errors import AutomatchError, InverseError, together
 from automatch.inverse.recover import WEAKER, Recovered, listed, recovered
-
-Method: TypeAlias = Literal["colours", "structure", "names"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 """From the method that shows most to the one that shows least."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
 from automatch.rules.folding import Group
 from automatch.rules.slots import Cut, Slot
 from automatch.rules.terms import Term
+
+Site: TypeAlias = tuple[int, Term, int, int]
+"""What is cut: in which example, along which axis, in how many groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Part:
     """Entries between two neighbouring cuts.
 
     Attributes:
-        length: How many.
+        length: How many, in all groups together.
         taker: The pattern of the target keys that take exactly these, and the axis that is as long; None where no
             target weight is.
     """
@@ -34,12 +38,12 @@ class Cuts:
     """All the cuts of the examples.
 
     Attributes:
-        bounds: For what is cut (in which example, along which axis), the bounds of all slices.
+        bounds: For what is cut (in which example, along which axis, in how many groups), the bounds of all slices.
         takers: For a slice, the target keys that are just that.
     """
 
-    bounds: dict[tuple[int, Term, int], set[int]] = field(default_factory=dict)
-    takers: dict[tuple[int, Term, int, int, int], tuple[str, int]] = field(default_factory=dict)
+    bounds: dict[Site, set[int]] = field(default_factory=dict)
+    takers: dict[tuple[Site, int, int], tuple[str, int]] = field(default_factory=dict)
 
     def add(self, group: Group, rows: Sequence[tuple[Slot, ...]]) -> None:
         """Note the slices of a group's entries.
@@ -52,13 +56,13 @@ class Cuts:
             for slot in row:
                 if slot.cut is None:
                     continue
-                site = (seen.example, slot.cut.of, slot.cut.axis)
+                site = _site(slot.cut, seen.example)
                 self.bounds.setdefault(site, {0, slot.cut.length}).update((slot.start, slot.stop))
                 if slot.target_axis is not None:
-                    self.takers.setdefault((*site, slot.start, slot.stop), (group.target, slot.target_axis))
+                    self.takers.setdefault((site, slot.start, slot.stop), (group.target, slot.target_axis))
 
     def before(self, cut: Cut, place: int, example: int) -> tuple[Part, ...]:
-        """The parts of what is cut that lie before a place."""
+        """The parts of what is cut that lie before a place, which is counted as the cut is."""
         return tuple(part for end, part in self._parts(cut, example) if end <= place)
 
     def count(self, cut: Cut, example: int) -> int:
@@ -67,6 +71,12 @@ class Cuts:
         return len(parts) if len(set(parts)) == 1 else 0
 
     def _parts(self, cut: Cut, example: int) -> list[tuple[int, Part]]:
-        site = (example, cut.of, cut.axis)
-        bounds = sorted(self.bounds[site])
-        return [(stop, Part(stop - start, self.takers.get((*site, start, stop)))) for start, stop in pairwise(bounds)]
+        site = _site(cut, example)
+        return [
+            (stop, Part((stop - start) * cut.groups, self.takers.get((site, start, stop))))
+            for start, stop in pairwise(sorted(self.bounds[site]))
+        ]
+
+
+def _site(cut: Cut, example: int) -> Site:
+    return example, cut.of, cut.axis, cut.groups

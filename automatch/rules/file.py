@@ -135,6 +135,19 @@ def loads(text: str, where: str) -> RuleSet:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RulesError(f"{where}: not TOML: {error}; mend the file or make it again") from None
+    return from_document(document, where)
+
+
+def from_document(document: dict[str, object], where: str) -> RuleSet:
+    """Read the content of a rules file.
+
+    Args:
+        document: What `tomllib.loads` gave.
+        where: What messages call it.
+
+    Raises:
+        RulesError: As for `loads`.
+    """
     try:
         members = check_kind(document, where, FORMAT, VERSION)
     except MappingFormatError as error:

@@ -17,6 +17,7 @@ from automatch.rules.siblings import merged
 from automatch.rules.sizing import Sizing
 from automatch.rules.spell import normal, spelled
 from automatch.rules.splitting import numbered
+from automatch.rules.ties import untied
 
 _SURENESS: tuple[Status, ...] = ("proved", "structural", "guessed", "unmapped")
 
@@ -59,7 +60,8 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     groups = fold(seen, list(policies))
     sizing = Sizing(records, groups)
     sizing.depths(policies)
-    rules = merged([_rule(group, sizing) for group in groups])
+    every = merged([_rule(group, sizing) for group in groups])
+    rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them
     used = used_sizes(rules, list(sizing.made.values()))
     found = RuleSet(record.source.name, record.target.name, rules, used, tuple(sizing.notes))
     return _checked(found, records)
@@ -97,7 +99,7 @@ def _counted(chain: str, weights: Sequence[object]) -> str:
 
 def _seen(record: MappingRecord, example: int) -> list[Seen]:
     known = numbered(record.source.weights)
-    return [_taken_apart(entry, known, example) for entry in record.entries]
+    return [_taken_apart(entry, known, example) for entry in untied(record)]
 
 
 def _taken_apart(entry: Entry, known: Keys, example: int) -> Seen:
@@ -133,7 +135,7 @@ def _checked(rules: RuleSet, records: Sequence[MappingRecord]) -> RuleSet:
     notes = list(rules.notes)
     for record in records:
         again = {entry.target: entry for entry in adapt(rules, record.source, record.target).entries}
-        for entry in record.entries:
+        for entry in untied(record):
             made = again[entry.target]
             if entry.expr is None or made.expr == normal(entry.expr):
                 continue

@@ -84,11 +84,20 @@ class Sizing:
             return None
         rows = self._rows(group)
         inferred = self._inferred(rows[0], group)
-        formulas = [
-            Number(-1) if place in inferred else self._formula([row[place] for row in rows], column, group)
-            for place, column in enumerate(group.columns)
-        ]
-        return _trimmed(with_formulas(group.term, formulas))
+        formulas: dict[int, Formula] = dict.fromkeys(inferred, Number(-1))
+        # From the inside out: the ends of a slice may be counted in axes of the reshape that it is taken of.
+        for place in reversed(range(len(rows[0]))):
+            around = self._around(rows[0], place, formulas)
+            if place not in formulas:
+                formulas[place] = self._formula([row[place] for row in rows], group.columns[place], group, around)
+        return _trimmed(with_formulas(group.term, [formulas[place] for place in range(len(rows[0]))]))
+
+    def _around(self, row: Row, place: int, formulas: Mapping[int, Formula]) -> list[Formula] | None:
+        """What the end of a slice is divided by, counted in entries of all groups; None where nothing tells."""
+        slot = row[place]
+        axes = () if slot.cut is None else (*slot.cut.outer, *slot.cut.inner)
+        found = [formulas[_first(row, slot.node + 1) + axis] for axis in axes]
+        return None if Number(-1) in found else [each for each in found if each != Number(1)]
 
     def _rows(self, group: Group) -> list[Row]:
         return [self._slots(group, place) for place in range(len(group.seen))]
@@ -100,27 +109,40 @@ class Sizing:
         return slots(seen.term, Scope(source, {}, {}, seen.entry.shape))
 
     def _inferred(self, row: Row, group: Group) -> set[int]:
-        """The sizes of reshapes that are left to the others: in each reshape the last one that nothing tells."""
-        unknown: dict[int, int] = {}
+        """The sizes of reshapes that are left to the others: in each reshape the last one that nothing tells.
+
+        Better the one that a slice is taken along: what other weights take tells the ends of the slice.
+        """
+        found: dict[int, int] = {}
+        for slot in row:
+            if slot.cut is not None and slot.cut.at is not None:
+                place = _first(row, slot.node + 1) + slot.cut.at
+                found |= {slot.node + 1: place} if max(group.columns[place]) > SMALL else {}
+        unknown: dict[int, list[int]] = {}
         for place, (slot, column) in enumerate(zip(row, group.columns, strict=True)):
             told = slot.target_axis is not None or slot.source_axis is not None or max(column) <= SMALL
             if slot.kind == "view" and not told and not self.candidates.singles(column, group, axes=False):
-                unknown[slot.node] = place
-        return set(unknown.values())
+                unknown.setdefault(slot.node, []).append(place)
+        for node, places in unknown.items():
+            found[node] = found[node] if found.get(node) in places else places[-1]
+        return set(found.values())
 
     # One place
 
-    def _formula(self, row: Sequence[Slot], column: Column, group: Group) -> Formula:
+    def _formula(self, row: Sequence[Slot], column: Column, group: Group, around: Sequence[Formula] | None) -> Formula:
         """What stands in one place."""
         slot = row[0]
-        if slot.kind == "stop" and all(each.cut and each.value == each.cut.length for each in row):
+        if slot.kind == "stop" and all(each.cut and each.stop == each.cut.length for each in row):
             return END
         if set(column) in ({0}, {1}):
             return Number(column[0])
         if slot.kind == "single":
             own = {name: tuple(int(words[name]) for words in group.words) for name in group.words[0]}
             return follow(column, own) or self._open(slot, column, group)
-        return self._certain(slot, column, group) or self._cut(row, column, group) or self._open(slot, column, group)
+        found = self._certain(slot, column, group)
+        if found is None and around is not None:
+            found = self._cut(row, group, around)
+        return found or self._open(slot, column, group)
 
     def _certain(self, slot: Slot, column: Column, group: Group) -> Formula | None:
         """A size that the construction gives."""
@@ -153,20 +175,21 @@ class Sizing:
         found = Axis(reading.side, parse(f"{stem}{dot}{first.rpartition('.')[2]}"), reading.axis)
         return found if self.candidates.column(found, group) == column else reading
 
-    def _cut(self, row: Sequence[Slot], column: Column, group: Group) -> Formula | None:
-        """An end of a slice, by the parts before it."""
+    def _cut(self, row: Sequence[Slot], group: Group, around: Sequence[Formula]) -> Formula | None:
+        """An end of a slice, by the parts before it, counted in all groups and divided by what is around."""
         before: list[tuple[Part, ...]] = []
         for slot, seen in zip(row, group.seen, strict=True):
             if slot.cut is None:
                 return None
-            before.append(self.cuts.before(slot.cut, slot.value, seen.example))
+            before.append(self.cuts.before(slot.cut, slot.value * slot.cut.unit, seen.example))
         if len({len(parts) for parts in before}) != 1:
             return None
         lengths = [self._length(parts, group) for parts in zip(*before, strict=True)]
         known = [length for length in lengths if length is not None]
         if known and len(known) == len(lengths):
-            return reduce(lambda one, other: Binary("+", one, other), known)
-        return self._share(row, len(before[0]), group)
+            return _divided(reduce(lambda one, other: Binary("+", one, other), known), around)
+        share = self._share(row, len(before[0]), group)
+        return None if share is None else _divided(share, around)
 
     def _length(self, parts: Sequence[Part], group: Group) -> Formula | None:
         """The length of a part, by the target weight that takes it."""
@@ -183,7 +206,7 @@ class Sizing:
         whole = wholes.pop() if len(wholes) == 1 else 0
         if not whole or group.term is None or not all(isinstance(cut.of, Key) for cut in cuts):
             return None
-        lengths = tuple(cut.length for cut in cuts)
+        lengths = tuple(cut.length * cut.groups for cut in cuts)
         for pattern in dict.fromkeys(keys(group.term)):
             total = self._known(Axis("source", pattern, cuts[0].axis), lengths, group)
             if total is not None:
@@ -229,6 +252,15 @@ class Sizing:
             taken = {size.name for size in self.made.values()}
             self.made[key] = Size(_free(_name(readings[0]), taken), key, example, tuple(otherwise))
         return self.made[key].name
+
+
+def _first(row: Row, node: int) -> int:
+    """The place of an operator's first size."""
+    return next(place for place, slot in enumerate(row) if slot.node == node)
+
+
+def _divided(formula: Formula, by: Sequence[Formula]) -> Formula:
+    return reduce(lambda one, other: Binary("//", one, other), by, formula)
 
 
 def _name(reading: Reading) -> str:

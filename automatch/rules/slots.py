@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, TypeAlias
 
 from automatch.core.graph import Shape
@@ -35,15 +36,28 @@ entries of a head, an axis of a fill or a resize, the base of a power."""
 class Cut:
     """Where a slice is taken.
 
+    A slice of a reshape is seen as one of what was reshaped: of `qkv.reshape(groups, -1, 2, width)[:, 3:5]` in every
+    group of rows those from 6 on, up to 10.
+
     Attributes:
         of: Of what, with the keys and sizes of the models at hand.
         axis: Along which axis.
-        length: The length of that axis.
+        length: How long it is in each group.
+        groups: How many groups the axis is cut into before that.
+        unit: How many entries of the axis one entry of the slice is.
+        at: The reshape's axis that the slice is taken along; None where it is not of a reshape.
+        outer: The reshape's axes that count the groups.
+        inner: The reshape's axes that make a unit.
     """
 
     of: Term
     axis: int
     length: int
+    groups: int = 1
+    unit: int = 1
+    at: int | None = None
+    outer: tuple[int, ...] = ()
+    inner: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +69,11 @@ class Slot:
         value: What it is in the models at hand.
         node: Which operator of the term it belongs to, counted in reading order.
         target_axis: The axis of the target weight that has this size by construction; None where there is none. For
-            the end of a slice: the axis that is as long as the slice.
+            the end of a slice: the axis that is as long as the slice in all groups together.
         source_axis: The axis of the one source weight that has this size by construction; None where there is none.
         cut: For the end of a slice, where it is taken.
-        start: For the end of a slice, its first entry.
-        stop: For the end of a slice, the entry after its last.
+        start: For the end of a slice, its first entry, counted as the cut is.
+        stop: For the end of a slice, the entry after its last, counted as the cut is.
     """
 
     kind: Kind
@@ -94,12 +108,9 @@ def _own(term: Term, node: int, last: bool, scope: Scope) -> Iterator[Slot]:
     values = [_value(formula) for formula in own_formulas(term)]
     match term:
         case Index(of=of, bounds=bounds):
-            shape = shape_of(of, scope)
             for bound in bounds:
                 gone = sum(each.single and each.axis < bound.axis for each in bounds)
-                yield from _ends(
-                    bound, Cut(of, bound.axis, shape[bound.axis]), node, bound.axis - gone if last else None
-                )
+                yield from _ends(bound, of, node, bound.axis - gone if last else None, scope)
         case View():
             yield from _sizes(term, values, node, last, scope)
         case Rotary(first=first):
@@ -119,16 +130,41 @@ def _value(formula: Formula | None) -> int:
     return formula.value if isinstance(formula, Number) else 0
 
 
-def _ends(bound: Bound, cut: Cut, node: int, target_axis: int | None) -> Iterator[Slot]:
+def _ends(bound: Bound, of: Term, node: int, target_axis: int | None, scope: Scope) -> Iterator[Slot]:
     start = _value(bound.start)
     if bound.single:
         yield Slot("single", start, node)
         return
-    stop = cut.length if bound.stop is None else _value(bound.stop)
+    shape = shape_of(of, scope)
+    cut = _cut(of, bound.axis, shape, scope)
+    stop = shape[bound.axis] if bound.stop is None else _value(bound.stop)
+    ends = (start * cut.unit, stop * cut.unit)
+    if cut.at is not None:
+        target_axis = _taken(cut, ends[1] - ends[0], scope)
     if bound.start is not None:
-        yield Slot("start", start, node, target_axis, None, cut, start, stop)
+        yield Slot("start", start, node, target_axis, None, cut, *ends)
     if bound.stop is not None:
-        yield Slot("stop", stop, node, target_axis, None, cut, start, stop)
+        yield Slot("stop", stop, node, target_axis, None, cut, *ends)
+
+
+def _cut(of: Term, axis: int, shape: Shape, scope: Scope) -> Cut:
+    """Where a slice is taken; of a reshape that cuts one axis into several, along that axis."""
+    before = shape_of(of.of, scope) if isinstance(of, View) else ()
+    if not isinstance(of, View) or 0 in before or 0 in shape:
+        return Cut(of, axis, shape[axis])
+    old, new = next((old, new) for old, new in blocks(before, shape) if new.start <= axis < new.stop)
+    if old.stop - old.start != 1 or new.stop - new.start == 1:
+        return Cut(of, axis, shape[axis])
+    outer, inner = range(new.start, axis), range(axis + 1, new.stop)
+    groups, unit = (prod(shape[each] for each in axes) for axes in (outer, inner))
+    return Cut(of.of, old.start, shape[axis] * unit, groups, unit, axis, tuple(outer), tuple(inner))
+
+
+def _taken(cut: Cut, length: int, scope: Scope) -> int | None:
+    """The axis of the target weight that is as long as a slice in all groups together, its other axes unchanged."""
+    shape = shape_of(cut.of, scope)
+    taken = (*shape[: cut.axis], length * cut.groups, *shape[cut.axis + 1 :])
+    return cut.axis if taken == scope.shape else None
 
 
 def _sizes(term: View, values: list[int], node: int, last: bool, scope: Scope) -> Iterator[Slot]:

@@ -1,0 +1,1 @@
+"""Known conversions, and what they suggest for models that nobody has mapped."""
