@@ -113,7 +113,7 @@ class Candidates:
         shape = group.seen[0].entry.shape
         yield from (Candidate(Axis("target", target, axis), 2) for axis in range(len(shape)))
         for pattern in () if group.term is None else dict.fromkeys(keys(group.term)):
-            yield from (Candidate(Axis("source", pattern, axis), 3) for axis in range(4))
+            yield from (Candidate(Axis("source", anywhere(pattern, group), axis), 3) for axis in range(4))
         for pattern in self._beside(group) if beside and values is not None else ():
             yield from (Candidate(Axis("target", pattern, axis), 4) for axis in range(2))
 
@@ -125,6 +125,19 @@ class Candidates:
             words = key.split(".")
             if words[:stem] == own[:stem] and len(words) == len(own) and words[-1] == own[-1] and words != own:
                 yield parse(".".join([*shown[:stem], *words[stem:]]))
+
+
+def anywhere(pattern: Pattern, group: Group) -> Pattern:
+    """A source's pattern with stars for numbers that more than a group's variables decide.
+
+    Example:
+        >>> group = Group("h.{i}.w", None, (), ({"i": "0"},))
+        >>> str(anywhere(parse("layers.{i * depth // 4}.w.{i}"), group))
+        'layers.*.w.{i}'
+    """
+    known = set(group.words[0])
+    pieces = ("*" if not set(Pattern((piece,)).variables) <= known else piece for piece in pattern.pieces)
+    return parse("".join(piece if isinstance(piece, str) else str(Pattern((piece,))) for piece in pieces))
 
 
 def pruned(found: list[Candidate]) -> list[Candidate]:

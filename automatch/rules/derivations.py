@@ -28,7 +28,7 @@ def derivations(column: Column, known: Sequence[Column]) -> list[Formula]:
         known: The numbers that formulas may speak of; `_3` stands for the fourth.
     """
     names = [Name(f"_{place}") for place in range(len(known))]
-    for level in (_of_one, _of_two, _of_two_and_more):
+    for level in (_simple, _of_two_and_more):
         found = [formula for formula in level(names) if _gives(formula, column, known)]
         if found:
             return found
@@ -55,6 +55,12 @@ def _exact(formula: Formula, known: Sequence[Column]) -> bool:
         return True
     rows = ({f"_{name}": values[place] for name, values in enumerate(known)} for place in range(len(known[0])))
     return all(evaluate(formula.left, row) % evaluate(formula.right, row) == 0 for row in rows)
+
+
+def _simple(names: Sequence[Name]) -> Iterator[Formula]:
+    """Formulas of two numbers. A factor of 3 may well be a size that is 3 here, so both are of one level."""
+    yield from _of_one(names)
+    yield from _of_two(names)
 
 
 def _of_one(names: Sequence[Name]) -> Iterator[Formula]:

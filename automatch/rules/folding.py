@@ -11,7 +11,8 @@ from itertools import combinations
 
 from automatch.core.mapping import Entry
 from automatch.lift.keys import Numbers
-from automatch.rules.following import Column, Policy, follow
+from automatch.rules.depths import Depths
+from automatch.rules.following import Column, Sampling, follow
 from automatch.rules.formula import Number, text
 from automatch.rules.repeats import filled, masked, with_numbers
 from automatch.rules.splitting import split
@@ -73,7 +74,7 @@ def _literal(formula: object) -> int:
     return formula.value
 
 
-def fold(seen: Sequence[Seen], policies: Sequence[Policy] = ()) -> list[Group]:
+def fold(seen: Sequence[Seen], depths: Depths) -> list[Group]:
     """The fewest groups that entries fall into, in the order of each group's first entry.
 
     1. Keys that differ in numbers only, made of keys that differ in numbers only, in the same way, belong together.
@@ -85,11 +86,11 @@ def fold(seen: Sequence[Seen], policies: Sequence[Policy] = ()) -> list[Group]:
     for each in seen:
         by_template.setdefault(each.template, []).append(each)
     places = {each.entry.target: place for place, each in reversed(list(enumerate(seen)))}
-    found = [group for each in by_template.values() for group in _of_template(each, policies)]
+    found = [group for each in by_template.values() for group in _of_template(each, depths)]
     return sorted(found, key=lambda group: min(places[each.entry.target] for each in group.seen))
 
 
-def _of_template(seen: Sequence[Seen], policies: Sequence[Policy]) -> Iterator[Group]:
+def _of_template(seen: Sequence[Seen], depths: Depths) -> Iterator[Group]:
     ways: dict[object, list[Seen]] = {}
     for each in seen:
         ways.setdefault(_way(each), []).append(each)
@@ -97,7 +98,7 @@ def _of_template(seen: Sequence[Seen], policies: Sequence[Policy]) -> Iterator[G
     fixed = _telling(groups)
     for group in groups:
         for part in _parted(group, fixed):
-            yield from _groups(part, policies)
+            yield from _groups(part, depths)
 
 
 def _way(seen: Seen) -> object:
@@ -137,21 +138,21 @@ def _parted(seen: Sequence[Seen], places: tuple[int, ...]) -> list[list[Seen]]:
     return list(parts.values())
 
 
-def _groups(seen: Sequence[Seen], policies: Sequence[Policy]) -> Iterator[Group]:
+def _groups(seen: Sequence[Seen], depths: Depths) -> Iterator[Group]:
     """One group if the sources' numbers follow; else the parts that some place of a number splits it into."""
-    group = _group(seen, policies)
+    group = _group(seen, depths)
     if group is not None:
         yield group
         return
     own = [each.numbers for each in seen]
     varying = [place for place in range(len(own[0])) if len({numbers[place] for numbers in own}) > 1]
     splits = [_parted(seen, (place,)) for place in reversed(varying)]
-    best = min(splits, key=lambda parts: (not all(_group(part, policies) for part in parts), len(parts)))
+    best = min(splits, key=lambda parts: (not all(_group(part, depths) for part in parts), len(parts)))
     for part in best:
-        yield from _groups(part, policies)
+        yield from _groups(part, depths)
 
 
-def _group(seen: Sequence[Seen], policies: Sequence[Policy]) -> Group | None:
+def _group(seen: Sequence[Seen], depths: Depths) -> Group | None:
     own = list(zip(*(each.numbers for each in seen), strict=True))
     varying = [place for place, column in enumerate(own) if len(set(column)) > 1]
     names = dict(zip(varying, VARIABLES, strict=False))
@@ -162,12 +163,29 @@ def _group(seen: Sequence[Seen], policies: Sequence[Policy]) -> Group | None:
     if first.term is None:
         return Group(target, None, tuple(seen), words)
     shown: list[str | None] = []
-    for column in zip(*(_numbers(each.term) for each in seen if each.term is not None), strict=True):
-        formula = follow(column, variables, policies)
+    places = [place for key in keys(first.term) for place in range(len(split(str(key))[1]))]
+    owners = [at for at, key in enumerate(keys(first.term)) for _ in split(str(key))[1]]
+    for number, column in enumerate(zip(*(_numbers(each.term) for each in seen if each.term is not None), strict=True)):
+        samplings = [_sampling(seen, names[p], p, owners[number], places[number], depths) for p in varying]
+        formula = follow(column, variables, samplings)
         if formula is None:
             return None
         shown.append(None if isinstance(formula, Number) else f"{{{text(formula)}}}")
     return Group(target, with_numbers(first.term, shown), tuple(seen), words)
+
+
+def _sampling(seen: Sequence[Seen], variable: str, own: int, leaf: int, place: int, depths: Depths) -> Sampling:
+    """How the layers in one place of a source's key may have been sampled by those in a place of the target's."""
+    theirs = [(each.example, each.entry.target) for each in seen]
+    ours = [(each.example, str(keys(each.term)[leaf])) for each in seen if each.term is not None]
+    examples = [each.example for each in seen]
+    counts = depths.column("source", ours, place), depths.column("target", theirs, own)
+    return Sampling(
+        variable,
+        *counts,
+        lambda: (depths.name("source", ours[0], place), depths.name("target", theirs[0], own)),
+        len(set(zip(examples, *counts, strict=True))) == len(set(examples)),
+    )
 
 
 def _numbers(term: Term) -> Numbers:

@@ -6,14 +6,17 @@ Example:
     2 * i + 1
     >>> print(text(follow((0, 0, 1, 1), {"i": (0, 1, 2, 3)})))
     i // 2
-    >>> print(text(follow((0, 2, 5), {"i": (0, 1, 2)}, [Policy(8, 3, "depth", "layers")])))
+    >>> sampling = Sampling("i", (8, 8, 8), (3, 3, 3), lambda: ("depth", "layers"))
+    >>> print(text(follow((0, 2, 5), {"i": (0, 1, 2)}, [sampling])))
     i * depth // layers
+    >>> print(text(follow((7, 5, 2), {"i": (0, 1, 2)}, [sampling])))
+    depth - 1 - i * depth // layers
     >>> follow((3, 1, 2), {"i": (0, 1, 2)})
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeAlias
@@ -27,23 +30,25 @@ _STEPS = (2, 3, 4, 5, 6, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Layers sampled evenly: target layer i takes source layer `i * depth // layers`.
+class Sampling:
+    """How layers may have been sampled: evenly, target layer i from source layer `i * depth // layers`.
 
     Attributes:
-        depth: Number of source layers.
-        layers: Number of target layers.
-        depth_name: What the first is called in formulas.
-        layers_name: What the second is called.
+        variable: The variable that counts the target's layers.
+        depth: For every key, the number of source layers.
+        layers: For every key, the number of target layers.
+        names: What formulas call the two, asked for once they are used.
+        even: Whether the two are the same for all keys of one model; stages of different depths have no one name.
     """
 
-    depth: int
-    layers: int
-    depth_name: str
-    layers_name: str
+    variable: str
+    depth: Column
+    layers: Column
+    names: Callable[[], tuple[str, str]]
+    even: bool = True
 
 
-def follow(values: Column, own: Mapping[str, Column], policies: Sequence[Policy] = ()) -> Formula | None:
+def follow(values: Column, own: Mapping[str, Column], samplings: Sequence[Sampling] = ()) -> Formula | None:
     """The simplest formula that gives these values.
 
     A factor other than 1 is believed from three different values on: two points are on many lines.
@@ -51,7 +56,7 @@ def follow(values: Column, own: Mapping[str, Column], policies: Sequence[Policy]
     Args:
         values: What the formula must give, key by key.
         own: For every variable, its value for the same keys.
-        policies: Pairs of depths that layers may have been sampled by.
+        samplings: How layers may have been sampled.
 
     Returns:
         The formula, or None where these values follow nothing.
@@ -59,14 +64,35 @@ def follow(values: Column, own: Mapping[str, Column], policies: Sequence[Policy]
     if len(set(values)) == 1:
         return Number(values[0])
     for name, column in own.items():
+        if len({value - number for value, number in zip(values, column, strict=True)}) == 1:
+            return _plus(Name(name), values[0] - column[0])
+    for sampling in samplings:
+        found = _sampled(values, own[sampling.variable], sampling)
+        if found is not None:
+            return found
+    for name, column in own.items():
         found = _line(values, column, name)
         if found is not None:
             return found
-    for policy in policies:
-        for name, column in own.items():
-            if values == tuple(n * policy.depth // policy.layers for n in column):
-                return Binary("//", Binary("*", Name(name), Name(policy.depth_name)), Name(policy.layers_name))
     return _plane(values, own)
+
+
+def _sampled(values: Column, column: Column, sampling: Sampling) -> Formula | None:
+    """Layers that were sampled evenly, or that count from the other end."""
+    rows = list(zip(column, sampling.depth, sampling.layers, strict=True))
+    if any(layers < 2 for _, _, layers in rows) or len(set(column)) < 2 or not sampling.even:
+        return None
+    taken = tuple(i * depth // layers for i, depth, layers in rows)
+    turned = tuple(depth - 1 - place for place, (_, depth, _) in zip(taken, rows, strict=True))
+    if values not in (taken, turned):
+        return None
+    depth_name, layers_name = sampling.names()
+    if not depth_name or not layers_name:
+        return None
+    index: Formula = Name(sampling.variable)
+    if any(depth != layers for _, depth, layers in rows):
+        index = Binary("//", Binary("*", index, Name(depth_name)), Name(layers_name))
+    return index if values == taken else Binary("-", Binary("-", Name(depth_name), Number(1)), index)
 
 
 def _line(values: Column, column: Column, name: str) -> Formula | None:
@@ -74,7 +100,7 @@ def _line(values: Column, column: Column, name: str) -> Formula | None:
     if len({x for x, _ in points}) < len(points):
         return None  # one number of the target, several of the source
     (x0, y0), (x1, y1) = points[0], points[-1]
-    for slope in (1, *(_STEPS if len(points) > 2 else ())):
+    for slope in _STEPS if len(points) > 2 else ():
         offset = y0 - slope * x0
         if all(y == slope * x + offset for x, y in points):
             return _plus(_times(slope, Name(name)), offset)

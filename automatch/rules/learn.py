@@ -8,8 +8,8 @@ from automatch.core.mapping import Entry, MappingRecord, Status
 from automatch.errors import RulesError, together
 from automatch.lift.keys import Keys
 from automatch.rules.adapt import adapt, used_sizes
+from automatch.rules.depths import Depths
 from automatch.rules.folding import Group, Seen, fold
-from automatch.rules.following import Policy
 from automatch.rules.pattern import parse
 from automatch.rules.repeats import repeated
 from automatch.rules.ruleset import Claim, Rule, RuleSet
@@ -55,15 +55,16 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     """
     records = (record, *more)
     _refuse_braces(records)
-    policies = _policies(record) if not more else {}
     seen = [each for place, example in enumerate(records) for each in _seen(example, place)]
-    groups = fold(seen, list(policies))
-    sizing = Sizing(records, groups)
-    sizing.depths(policies)
+    depths = Depths(records)
+    groups = fold(seen, depths)
+    counts = list(depths.made.values())
+    sizing = Sizing(records, groups, frozenset(size.name for size in counts))
     every = merged([_rule(group, sizing) for group in groups])
     rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them
-    used = used_sizes(rules, list(sizing.made.values()))
-    found = RuleSet(record.source.name, record.target.name, rules, used, tuple(sizing.notes))
+    used = used_sizes(rules, [*counts, *sizing.made.values()])
+    notes = tuple(f"{key}: {note}" for key, note in sizing.notes.items())
+    found = RuleSet(record.source.name, record.target.name, rules, used, notes)
     return _checked(found, records)
 
 
@@ -72,29 +73,6 @@ def _refuse_braces(records: Sequence[MappingRecord]) -> None:
     braced = [key for entry in entries for key in (entry.target, *entry.sources) if "{" in key or "}" in key]
     if braced:
         raise together(RulesError, "braces stand for variables in rules; rename these keys first:", braced)
-
-
-def _policies(record: MappingRecord) -> dict[Policy, tuple[str, str]]:
-    """How layers were sampled, where depths differ and layers are called alike on each side."""
-    found: dict[Policy, tuple[str, str]] = {}
-    for chain in record.chains:
-        depths = (chain.source_depth, len(chain.layers))
-        evenly = tuple(i * depths[0] // depths[1] for i in range(depths[1]))
-        counted = [_counted(chain.source, record.source.weights), _counted(chain.target, record.target.weights)]
-        if depths[0] != depths[1] and chain.layers == evenly and all(counted):
-            suffix = f"_{len(found) // 1 + 1}" if found else ""
-            found[Policy(*depths, f"source_layers{suffix}", f"target_layers{suffix}")] = (counted[0], counted[1])
-    return found
-
-
-def _counted(chain: str, weights: Sequence[object]) -> str:
-    """A key whose numbers count a chain's layers, with a star in the layer's place; empty where there is none."""
-    stem, hole, _ = chain.partition("{i}")
-    if not hole:
-        return ""
-    names = [str(getattr(weight, "name", "")) for weight in weights]
-    first = next((name for name in names if name.startswith(f"{stem}0.")), "")
-    return f"{stem}*{first[len(stem) + 1 :]}" if first else ""
 
 
 def _seen(record: MappingRecord, example: int) -> list[Seen]:
@@ -117,7 +95,9 @@ def _rule(group: Group, sizing: Sizing) -> Rule:
         return Rule(target, None, "unmapped", _why_not(group))
     claims = [each.entry.status for each in group.seen]
     claim: Claim = max(claims, key=_SURENESS.index)
-    return Rule(target, sizing.term(group), claim)
+    term = sizing.term(group)
+    fixed = sizing.notes.get(group.target, "")
+    return Rule(target, term, "guessed" if fixed else claim, fixed)
 
 
 def _why_not(group: Group) -> str:

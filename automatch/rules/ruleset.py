@@ -10,6 +10,7 @@ from automatch.rules.formula import Formula
 from automatch.rules.pattern import Pattern
 from automatch.rules.terms import Term
 
+Side: TypeAlias = Literal["source", "target"]
 Claim: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
 
 
@@ -40,7 +41,7 @@ class Axis:
         axis: Which axis.
     """
 
-    side: Literal["source", "target"]
+    side: Side
     key: Pattern
     axis: int
 
@@ -54,7 +55,7 @@ class Carried:
         path: Where it stands; may have variables of the rule in braces.
     """
 
-    side: Literal["source", "target"]
+    side: Side
     path: Pattern
 
 
@@ -67,7 +68,7 @@ class Count:
         key: The keys, with one star.
     """
 
-    side: Literal["source", "target"]
+    side: Side
     key: str
 
 

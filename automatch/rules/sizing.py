@@ -16,16 +16,16 @@ from math import gcd
 from automatch.core.mapping import MappingRecord
 from automatch.rules import pattern as patterns
 from automatch.rules.build import Scope
-from automatch.rules.candidates import Candidates
+from automatch.rules.candidates import Candidates, anywhere
 from automatch.rules.cuts import Cuts, Part
 from automatch.rules.derivations import derivations, renamed
 from automatch.rules.folding import Group
-from automatch.rules.following import Column, Policy, follow
+from automatch.rules.following import Column, follow
 from automatch.rules.formula import Binary, Formula, Name, Number
 from automatch.rules.pattern import parse
-from automatch.rules.ruleset import Axis, Carried, Count, Derived, Reading, Size
+from automatch.rules.ruleset import Axis, Carried, Derived, Reading, Size
 from automatch.rules.slots import Slot, slots
-from automatch.rules.terms import Index, Key, Term, children, keys, with_children, with_formulas
+from automatch.rules.terms import Call, Index, Key, Scale, Term, Transpose, children, keys, with_children, with_formulas
 from automatch.rules.wording import RESERVED
 
 SMALL = 4
@@ -47,18 +47,20 @@ class Sizing:
     Attributes:
         examples: The mappings that are learned from.
         groups: The groups of their entries.
+        taken: Names that other sizes have.
         candidates: Where their numbers may come from.
         cuts: Where their weights are cut.
         made: The sizes, by their readings.
-        notes: What was taken to be the same in all models.
+        notes: By the pattern of target keys, what was taken to be the same in all models.
     """
 
     examples: Sequence[MappingRecord]
     groups: Sequence[Group]
+    taken: frozenset[str] = frozenset()
     candidates: Candidates = field(init=False)
     cuts: Cuts = field(default_factory=Cuts)
     made: dict[tuple[Reading, ...], Size] = field(default_factory=dict)
-    notes: dict[str, None] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Index the examples, and note all cuts."""
@@ -66,17 +68,6 @@ class Sizing:
         for group in self.groups:
             if group.term is not None:
                 self.cuts.add(group, self._rows(group))
-
-    def depths(self, policies: Mapping[Policy, tuple[str, str]]) -> None:
-        """Make sizes of the depths that layers are sampled by.
-
-        Args:
-            policies: For every pair of depths, the keys whose numbers count the source's and the target's layers.
-        """
-        for policy, (source, target) in policies.items():
-            ours, theirs = Count("source", source), Count("target", target)
-            self.made[(ours,)] = Size(policy.depth_name, (ours,), policy.depth)
-            self.made[(theirs,)] = Size(policy.layers_name, (theirs,), policy.layers)
 
     def term(self, group: Group) -> Term | None:
         """A group's term, with sizes in the places of numbers."""
@@ -152,7 +143,8 @@ class Sizing:
         if slot.target_axis is not None:
             readings.append(Axis("target", parse(group.target), slot.target_axis))
         elif slot.source_axis is not None and group.term is not None:
-            readings += [Axis("source", pattern, slot.source_axis) for pattern in dict.fromkeys(keys(group.term))][:1]
+            first = anywhere(keys(group.term)[0], group)
+            readings.append(Axis("source", first, slot.source_axis))
         return next((found for each in readings if (found := self._known(each, column, group))), None)
 
     def _known(self, reading: Reading, column: Column, group: Group) -> Formula | None:
@@ -171,7 +163,7 @@ class Sizing:
         side = self.examples[0].source if reading.side == "source" else self.examples[0].target
         owner = patterns.fill(reading.key, group.words[0]).rpartition(".")[0]
         names = (key for weight in side.weights for key in weight.keys)
-        first = next(name for name in names if name.rpartition(".")[0] == owner)
+        first = next((name for name in names if name.rpartition(".")[0] == owner), str(reading.key))
         found = Axis(reading.side, parse(f"{stem}{dot}{first.rpartition('.')[2]}"), reading.axis)
         return found if self.candidates.column(found, group) == column else reading
 
@@ -204,11 +196,12 @@ class Sizing:
         cuts = [slot.cut for slot in row if slot.cut is not None]
         wholes = {self.cuts.count(cut, seen.example) for cut, seen in zip(cuts, group.seen, strict=True)}
         whole = wholes.pop() if len(wholes) == 1 else 0
-        if not whole or group.term is None or not all(isinstance(cut.of, Key) for cut in cuts):
+        axis = _origin(cuts[0].of, cuts[0].axis)
+        if not whole or group.term is None or axis is None:
             return None
         lengths = tuple(cut.length * cut.groups for cut in cuts)
         for pattern in dict.fromkeys(keys(group.term)):
-            total = self._known(Axis("source", pattern, cuts[0].axis), lengths, group)
+            total = self._known(Axis("source", anywhere(pattern, group), axis), lengths, group)
             if total is not None:
                 count, whole = count // gcd(count, whole), whole // gcd(count, whole)
                 times = total if count == 1 else Binary("*", Number(count), total)
@@ -231,7 +224,7 @@ class Sizing:
         if derived:
             return Name(self._named([Derived(formula) for formula in derived], column[0]))
         if not literal or slot.kind == "parts":
-            self.notes[f"{group.target}: {column[0]} is taken to be the same in every model"] = None
+            self.notes.setdefault(group.target, f"{column[0]} is taken to be the same in every model")
         return Number(column[0])
 
     def _derived(self, column: Column, group: Group) -> list[Formula]:
@@ -249,9 +242,22 @@ class Sizing:
     def _named(self, readings: Sequence[Reading], example: int, otherwise: Sequence[Reading] = ()) -> str:
         key = tuple(readings)
         if key not in self.made:
-            taken = {size.name for size in self.made.values()}
+            taken = {size.name for size in self.made.values()} | self.taken
             self.made[key] = Size(_free(_name(readings[0]), taken), key, example, tuple(otherwise))
         return self.made[key].name
+
+
+def _origin(of: Term, axis: int) -> int | None:
+    """The axis of the one source weight that an axis of something made of it is; None where it is none."""
+    match of:
+        case Key():
+            return axis
+        case Transpose(of=inner, axes=axes):
+            return _origin(inner, axes[axis])
+        case Scale(of=inner) | Call(of=inner):
+            return _origin(inner, axis)
+        case _:
+            return None
 
 
 def _first(row: Row, node: int) -> int:
