@@ -8,23 +8,16 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from math import prod
 
-from automatch.core.graph import Shape, Weight
-from automatch.core.json_fields import Members, faults_of, integer, items, natural, string
+from automatch.core.graph import Weight
+from automatch.core.json_fields import Members, faults_of, integer, items, shape, string
 from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import MappingFormatError, RulesError, together
-from automatch.known.blocks import in_blocks
 from automatch.rules import file as rules_file
 from automatch.rules.adapt import adapt
 from automatch.rules.learn import learn
-from automatch.rules.pattern import Choice, Pattern, fill, parse
 from automatch.rules.ruleset import RuleSet
-from automatch.rules.splitting import fill as fill_numbers
-from automatch.rules.splitting import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ def dumps(known: Known) -> str:
     head = [f"{key} = {_quoted(value)}" for key, value in _about(known).items()]
     sections = [rules_file.dumps(known.rules).rstrip("\n"), "\n".join(["[known]", *head])]
     for label, side in (("source", known.source), ("target", known.target)):
-        lines = [f"{_quoted(pattern)} = {list(shape)}" for pattern, shape in folded(side.weights)]
+        lines = [f"{_quoted(weight.name)} = {list(weight.shape)}" for weight in side.weights]
         sections.append("\n".join([f"[{label}_side.weights]", *lines]))
         ties = [f"{_quoted(w.name)} = {json.dumps(w.aliases)}" for w in side.weights if w.aliases]
         if ties:
@@ -164,10 +157,9 @@ def _ties(value: object, where: str) -> dict[str, tuple[str, ...]]:
 
 def _weights(value: object, where: str) -> tuple[Weight, ...]:
     members = Members.of(value, where)
-    found = [(pattern, members.take(pattern, items(natural))) for pattern in list(members.left)]
+    found = tuple(Weight(key, members.take(key, shape), "float32") for key in list(members.left))
     members.close()
-    shapes = {key: shape for pattern, shape in found for key in unfolded(parse(pattern))}
-    return tuple(Weight(key, shapes[key], "float32") for key in in_blocks(list(shapes)))
+    return found
 
 
 def _sizes(value: object, where: str) -> tuple[tuple[str, int], ...]:
@@ -175,39 +167,3 @@ def _sizes(value: object, where: str) -> tuple[tuple[str, int], ...]:
     found = tuple((path, members.take(path, integer)) for path in list(members.left))
     members.close()
     return found
-
-
-def folded(weights: Sequence[Weight]) -> list[tuple[str, Shape]]:
-    """Keys and shapes, keys that differ in numbers only and have one shape as one pattern.
-
-    Example:
-        >>> folded([Weight(f"layers.{i}.w", (2, 3), "float32") for i in range(3)])
-        [('layers.{i:0|1|2}.w', (2, 3))]
-    """
-    groups: dict[tuple[str, Shape], list[tuple[int, ...]]] = {}
-    for weight in weights:
-        template, numbers = split(weight.name)
-        groups.setdefault((template, weight.shape), []).append(numbers)
-    return [(pattern, shape) for (template, shape), rows in groups.items() for pattern in _patterns(template, rows)]
-
-
-def _patterns(template: str, rows: Sequence[tuple[int, ...]]) -> Iterator[str]:
-    columns = [sorted(set(column)) for column in zip(*rows, strict=True)]
-    if prod(map(len, columns)) != len(rows):
-        yield from (fill_numbers(template, row) for row in rows)
-        return
-    names = iter("ijklmnpq")
-    shown = [str(c[0]) if len(c) == 1 else f"{{{next(names)}:{'|'.join(map(str, c))}}}" for c in columns]
-    yield fill_numbers(template, shown)
-
-
-def unfolded(pattern: Pattern) -> list[str]:
-    """The keys that a pattern of choices stands for.
-
-    Example:
-        >>> unfolded(parse("layers.{i:0|1}.w"))
-        ['layers.0.w', 'layers.1.w']
-    """
-    choices = [piece for piece in pattern.pieces if isinstance(piece, Choice)]
-    rows = product(*(choice.words for choice in choices))
-    return [fill(pattern, dict(zip((choice.name for choice in choices), row, strict=True))) for row in rows]
