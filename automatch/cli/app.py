@@ -201,7 +201,7 @@ def prove(
     Args:
         source: The model that has the weights, as for `match`; it is built with real tensors.
         target: The model that needs them.
-        mapping: A mapping file, whoever wrote it, or an expectation file.
+        mapping: A mapping file, whoever wrote it, an expectation file, or a rules file (.toml).
         output: Where to write the mapping with what was shown.
         draws: How many draws of all source weights, at least three.
         source_inputs: Function that gives the source's example inputs, as for `match`. Inputs of both sides that hold

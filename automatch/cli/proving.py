@@ -18,9 +18,15 @@ from automatch.core.graph import Shape, Weight
 from automatch.core.json_fields import parse
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
 from automatch.core.mapping_file import read_text, write
-from automatch.errors import InputsError, MappingError, ModelError, together
+from automatch.errors import InputsError, MappingError, ModelError, RulesError, together
+from automatch.from_rules import adapt
+from automatch.lift.keys import Keys
 from automatch.prove import prove, with_proof
 from automatch.report.proof import proof_report
+from automatch.rules.build import Scope, build
+from automatch.rules.reading import read_term
+from automatch.rules.ruleset import RuleSet
+from automatch.rules.splitting import numbered
 from automatch.trace.sizes import sizes_of
 from automatch.trace.weights import of_module
 
@@ -33,7 +39,7 @@ def run(
     Args:
         source: The side that has the weights.
         target: The side that needs them.
-        mapping: A mapping file, or an expectation file.
+        mapping: A mapping file, an expectation file, or a rules file (.toml).
         output: Where to write the mapping with the proof; None writes nothing.
         draws: How many draws of all source weights.
         quiet: Whether to show no progress.
@@ -69,16 +75,20 @@ def _module(made: Any, side: str) -> nn.Module:
 
 
 def _record(path: Path, source: nn.Module, target: nn.Module) -> MappingRecord:
-    """The mapping in a file of either kind.
+    """The mapping in a file of any kind.
 
     Raises:
+        RulesError: The rules cannot be read, or do not fit.
         MappingFormatError: The file is damaged or of another kind.
         MappingError: An expectation does not say how its weights are made.
     """
+    if path.suffix == ".toml":
+        return adapt(RuleSet.load(path), source, target).record
     text = read_text(path, "mapping file")
     document = parse(text, str(path))
     if isinstance(document, dict) and document.get("format") == expected.FORMAT:
-        return from_expectation(expected.from_document(document, str(path)), source, target)
+        wanted = expected.from_document(document, str(path), to_compare=True)
+        return from_expectation(wanted, source, target)
     return mapping_json.loads(text, str(path))
 
 
@@ -91,11 +101,12 @@ def from_expectation(wanted: dict[str, expected.Wanted], source: nn.Module, targ
     sides = [_side(source), _side(target)]
     have, need = ({key: w for w in side.weights for key in w.keys} for side in sides)
     order = [key for key in target.state_dict() if key in need]
+    keys = numbered(sides[0].weights)
     faults = [f"{key}: the target has no such weight" for key in wanted if key not in need]
     entries: list[Entry] = []
     for key in order:
         try:
-            entries.append(_entry(key, need[key], wanted.get(key), have))
+            entries.append(_entry(key, need[key], wanted.get(key), have, keys))
         except MappingError as error:
             faults.append(str(error))
     if faults:
@@ -104,7 +115,7 @@ def from_expectation(wanted: dict[str, expected.Wanted], source: nn.Module, targ
     return MappingRecord(sides[0], sides[1], tuple(entries))
 
 
-def _entry(key: str, weight: Weight, wanted: expected.Wanted | None, have: dict[str, Weight]) -> Entry:
+def _entry(key: str, weight: Weight, wanted: expected.Wanted | None, have: dict[str, Weight], keys: Keys) -> Entry:
     match wanted:
         case expected.MadeOf(sources=sources):
             absent = [name for name in sources if name not in have]
@@ -113,11 +124,21 @@ def _entry(key: str, weight: Weight, wanted: expected.Wanted | None, have: dict[
             made = _made(key, weight.shape, [Source(name, have[name].shape) for name in sources])
         case expected.Filled(value=value):
             made = Constant(value, weight.shape)
+        case expected.Written(text=text):
+            made = _written(key, weight.shape, text, keys)
         case _:
             reason = "the expectation leaves it out" if wanted else "the expectation does not speak of it"
             return Entry(key, weight.shape, weight.dtype, "unmapped", None, Evidence("names", (reason,)))
     evidence = Evidence("names", ("written by hand",))
     return Entry(key, weight.shape, weight.dtype, "structural", made, evidence)
+
+
+def _written(key: str, shape: Shape, text: str, keys: Keys) -> Expr:
+    """The expression of a text, which says numbers to six digits."""
+    try:
+        return build(read_term(text), Scope(keys, {}, {}, shape))
+    except RulesError as error:
+        raise MappingError(f"{key} {list(shape)}: {text!r} cannot be run: {error}") from None
 
 
 def _made(key: str, shape: Shape, parts: list[Source]) -> Expr:

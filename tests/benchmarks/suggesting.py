@@ -91,9 +91,8 @@ def main() -> None:
     right, keys = sum(each.right for each in found), sum(each.keys for each in found)
     wrong, sure = sum(each.sure - each.sure_right for each in found), sum(each.sure for each in found)
     families = len({each.known.family for each in found})
-    console.print(
-        f"{len(found)} conversions of {families} families: {right:,} of {keys:,} keys right, {right / keys:.1%}"
-    )
+    share = f"{right:,} of {keys:,} keys right, {right / keys:.1%}"
+    console.print(f"{len(found)} conversions of {families} families: {share}")
     console.print(f"{sure:,} keys are called sure, {wrong} of them are wrong")
 
 

@@ -33,7 +33,7 @@ def pair() -> tuple[nn.Module, nn.Module]:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             for layer in self.h:
-                x = (x @ layer["w"] + layer["b"]).tanh()
+                x = (x @ layer.get_parameter("w") + layer.get_parameter("b")).tanh()
             return x
 
     torch.manual_seed(0)

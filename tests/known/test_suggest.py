@@ -56,7 +56,7 @@ def test_without_a_target_the_draft_leads_where_the_best_conversion_does() -> No
 
 
 def test_a_source_that_nothing_reads_needs_a_target() -> None:
-    with pytest.raises(RulesError, match="none of .* known conversions reads keys such as odd.name"):
+    with pytest.raises(RulesError, match=r"none of \d+ known conversions reads keys such as odd\.name"):
         automatch.suggest({"odd.name": torch.empty(2, device="meta")})
 
 
@@ -140,9 +140,8 @@ def test_blocks_are_taken_as_wholes() -> None:
     theirs: dict[str, Shape] = {f"down.{i}.{w}": (4,) for i in range(3) for w in ("n", "c")}
     crossed = {"down.0.n": "in.0.norm", "down.0.c": "in.1.conv", "down.1.n": "in.1.norm", "down.1.c": "in.0.conv"}
     found = regular(crossed | {"down.2.n": "in.2.norm"}, frozenset(["down.0.n", "down.1.n"]), ours, theirs)
-    assert found == {
-        f"down.{i}.{new}": f"in.{i}.{old}" for i in range(3) for new, old in (("n", "norm"), ("c", "conv"))
-    }
+    words = {"n": "norm", "c": "conv"}
+    assert found == {f"down.{i}.{new}": f"in.{i}.{old}" for i in range(3) for new, old in words.items()}
 
 
 def test_blocks_of_other_shapes_are_not_paired() -> None:
