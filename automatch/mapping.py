@@ -16,11 +16,11 @@ from automatch.check.report import CheckReport
 from automatch.core.mapping import Entry, LayerPairing, MappingRecord
 from automatch.core.mapping_file import read, write
 from automatch.core.summary import Summary, summarise
-from automatch.rules.learn import learn
-from automatch.rules.ruleset import RuleSet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from automatch.rules.ruleset import RuleSet
 
 
 class Mapping:
@@ -228,6 +228,8 @@ class Mapping:
         Raises:
             RulesError: Keys have braces, which stand for variables in rules.
         """
+        from automatch.rules.learn import learn
+
         return learn(self._record, *(mapping.record for mapping in more))
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 
+from automatch.checkpoint.index import find
 from automatch.cli.console import show
+from automatch.cli.gathering import gathered
 from automatch.cli.throughput import throughput
 from automatch.conversion.convert import Format, Options, convert, prepare
 from automatch.mapping import Mapping, load
@@ -23,7 +27,8 @@ def run(
     Raises:
         AutomatchError: The checkpoint, the mapping and the place do not fit; nothing is written.
     """
-    found = load(mapping)
+    steps: list[Any] = [partial(load, mapping), lambda: checkpoint.exists() or find(checkpoint)]
+    found: Mapping = gathered(steps)[0]
     if dry_run:
         if _first():
             show(_plan(checkpoint, found, output, options, format))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from automatch import match
 from automatch.align.policy import LayerPolicy
 from automatch.cli.console import show
+from automatch.cli.gathering import gathered
 from automatch.cli.progress import progress, without_torch_logs
 from automatch.cli.references import Device
 from automatch.cli.sides import make, request
@@ -51,12 +53,16 @@ def run(
     Raises:
         AutomatchError: A model, its inputs or the output cannot be used, or the matching refused.
     """
-    writable(output)
-    small = options(*twins) if any(twins) else {}
-    sides = request("source", *source, device), request("target", *target, device)
+    steps: list[Any] = [
+        lambda: request("source", *source, device),
+        lambda: request("target", *target, device),
+        lambda: options(*twins) if any(twins) else {},
+        partial(writable, output),
+    ]
+    ours, theirs, small, _ = gathered(steps)
     with progress(quiet) as stage, without_torch_logs():
         stage("building the models")
-        (teacher, teacher_inputs), (student, student_inputs) = map(make, sides)
+        (teacher, teacher_inputs), (student, student_inputs) = map(make, (ours, theirs))
         try:
             mapping = match(
                 teacher,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from automatch.check import expected
 from automatch.cli.console import show
+from automatch.cli.gathering import gathered
 from automatch.cli.matching import INPUTS_HELP, Named, writable
 from automatch.cli.progress import progress, without_torch_logs
 from automatch.cli.sides import make, request
@@ -47,9 +49,13 @@ def run(
     Raises:
         AutomatchError: A model, its inputs or a file cannot be used.
     """
-    if output is not None:
-        writable(output)
-    sides = request("source", *source, "cpu"), request("target", *target, "cpu")
+    steps: list[Any] = [
+        lambda: request("source", *source, "cpu"),
+        lambda: request("target", *target, "cpu"),
+        partial(read_text, mapping, "mapping file"),
+        *([] if output is None else [partial(writable, output)]),
+    ]
+    sides = gathered(steps)[:2]
     with progress(quiet) as stage, without_torch_logs():
         stage("building the models")
         (ours, our_inputs), (theirs, their_inputs) = map(make, sides)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from automatch.cli.console import show
+from automatch.cli.gathering import gathered
 from automatch.cli.matching import writable
 from automatch.cli.sides import make, request
 from automatch.errors import RulesError, together
@@ -19,11 +22,10 @@ def learn(mappings: Sequence[Path], output: Path | None) -> None:
     """Learn rules from mapping files, and print or write them.
 
     Raises:
-        AutomatchError: A file cannot be read, or the output has nowhere to go.
+        AutomatchError: Files cannot be read, or the output has nowhere to go; all of it is said.
     """
-    if output is not None:
-        writable(output)
-    first, *more = map(load, mappings)
+    steps: list[Any] = [partial(load, path) for path in mappings]
+    first, *more = gathered([*steps, *([partial(writable, output)] if output is not None else [])])[: len(mappings)]
     rules = first.rules(*more)
     if output is None:
         print(rules, end="")
@@ -39,17 +41,29 @@ def adapt(rules: Path, source: str, target: str, output: Path, sizes: Sequence[s
     """Carry rules over to two models; gives the exit status: 1 where weights are left undetermined.
 
     Raises:
-        AutomatchError: The rules or a model cannot be read, or the rules do not fit.
+        AutomatchError: The rules, a model or a size cannot be read, or the rules do not fit; all of it is said.
     """
-    writable(output)
-    given = _sizes(sizes)
-    chosen = RuleSet.load(rules)
-    sides = [request("source", source, None, (), "meta"), request("target", target, None, (), "meta")]
-    models = [make(side)[0] for side in sides]
-    mapping = adapted(chosen, models[0], models[1], sizes=given)
+    steps: list[Any] = [
+        partial(RuleSet.load, rules),
+        lambda: made("source", source),
+        lambda: made("target", target),
+        partial(_sizes, sizes),
+        partial(writable, output),
+    ]
+    chosen, ours, theirs, given, _ = gathered(steps)
+    mapping = adapted(chosen, ours, theirs, sizes=given)
     mapping.save(output)
     show([*summary(mapping.record), f"\nwrote {output}"])
     return 0 if all(entry.expr is not None for entry in mapping.entries) else 1
+
+
+def made(which: Any, reference: str) -> Any:
+    """A model by its reference: a checkpoint's path as it is, a factory's model on the meta device.
+
+    Raises:
+        AutomatchError: The reference names nothing, or the factory fails.
+    """
+    return make(request(which, reference, None, (), "meta"))[0]
 
 
 def _sizes(words: Sequence[str]) -> dict[str, int]:

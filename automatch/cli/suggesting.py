@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from automatch.cli.console import show
+from automatch.cli.gathering import gathered
 from automatch.cli.matching import writable
-from automatch.cli.sides import make, request
+from automatch.cli.ruling import made
 from automatch.core.files import replacing
 from automatch.errors import RulesError
 from automatch.known.known import dumps, known_of
+from automatch.known.library import library as conversions
 from automatch.mapping import load
 from automatch.report.suggestion import suggestion_report
 from automatch.suggesting import suggest
@@ -22,13 +26,11 @@ def run(source: str, target: str | None, output: Path | None, rules: Path | None
     Raises:
         AutomatchError: A model or a file cannot be read, an output has nowhere to go, or nothing is known.
     """
-    for file in (output, rules):
-        if file is not None:
-            writable(file)
-    sides = [request("source", source, None, (), "meta")]
-    sides += [request("target", target, None, (), "meta")] if target is not None else []
-    models = [make(side)[0] for side in sides]
-    found = suggest(*models, library=library)
+    steps: list[Any] = [lambda: made("source", source), partial(conversions, library)]
+    steps += [lambda: made("target", target)] if target is not None else []
+    steps += [partial(writable, file) for file in (output, rules) if file is not None]
+    ours, _, *rest = gathered(steps)
+    found = suggest(ours, rest[0] if target is not None else None, library=library)
     written: list[str] = []
     if output is not None:
         from automatch.mapping import Mapping
@@ -48,8 +50,8 @@ def remember(mapping: Path, name: str, family: str, output: Path) -> None:
     Raises:
         AutomatchError: The mapping cannot be read or was not proved, or the output has nowhere to go.
     """
-    writable(output)
-    known = known_of(load(mapping).record, name, family)
+    read: list[Any] = gathered([partial(load, mapping), partial(writable, output)])
+    known = known_of(read[0].record, name, family)
     with replacing(output, RulesError) as temporary:
         temporary.write_bytes(dumps(known).encode())
     print(f"{len(known.rules.rules)} rules, {known.proof}\nwrote {output}")
