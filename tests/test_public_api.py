@@ -52,7 +52,11 @@ SIGNATURES: dict[str, list[str]] = {
     "Mapping.save": ["self", "path"],
     "Mapping.summary": ["self"],
     "Mapping.check": ["self", "expected"],
-    "Mapping.rules": ["self"],
+    "Mapping.rules": ["self", "more"],
+    "adapt": ["rules", "source", "target", "*, sizes=None"],
+    "suggest": ["source", "target=None", "*, library=()"],
+    "RuleSet.load": ["path"],
+    "RuleSet.save": ["self", "path"],
     "Mapping.inverse": ["self", "*, partial=False"],
     "Mapping.__getitem__": ["self", "target"],
 }
@@ -77,7 +81,8 @@ def found(path: str) -> Any:
 
 
 def test_the_public_names_are_these() -> None:
-    assert automatch.__all__ == ["AutomatchError", "Mapping", "__version__", "convert", "load", "load_into", "match"]
+    functions = ["adapt", "convert", "load", "load_into", "match", "suggest"]
+    assert automatch.__all__ == ["AutomatchError", "Mapping", "RuleSet", "__version__", *functions]
     assert all(hasattr(automatch, name) for name in automatch.__all__)
 
 
