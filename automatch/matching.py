@@ -140,26 +140,26 @@ class _Pair:
         self.say("matching")
         alignment = _align(ours, theirs, self.layers)
         entries = synthesize(alignment, ours, theirs)
-        return MappingRecord(_side(ours), _side(theirs), entries, alignment.chains, alignment.notes)
+        return MappingRecord(Side.of(ours), Side.of(theirs), entries, alignment.chains, alignment.notes)
 
     def graphs(self) -> tuple[Graph, Graph]:
-        # where one side is names and shapes alone, the other side's code has nothing to be compared with yet
-        names_only = not (_has_code(self.source) and _has_code(self.target))
-        ours, theirs = (
-            trace(
-                side,
-                inputs,
-                label=label,
-                allow_untraced=self.allow_untraced,
-                names_only=names_only,
-                progress=self.say,
-            )
-            for side, inputs, label in (
-                (self.source, self.source_inputs, "source"),
-                (self.target, self.target_inputs, "target"),
-            )
-        )
-        return ours, theirs
+        both = _has_code(self.source) and _has_code(self.target)
+        record = self._recorded if both else self._known
+        return record(self.source, self.source_inputs, "source"), record(self.target, self.target_inputs, "target")
+
+    def _recorded(self, side: Model, inputs: Any, label: str) -> Graph:
+        return trace(side, inputs, label=label, allow_untraced=self.allow_untraced, progress=self.say)
+
+    def _known(self, side: Model, inputs: Any, label: str) -> Graph:
+        """A side of which the other has no code: its own tells when weights run, if inputs for it were given."""
+        bare = trace(side, inputs, label=label, names_only=True, progress=self.say)
+        if inputs is None or not isinstance(side, nn.Module):
+            return bare
+        try:
+            return self._recorded(side, inputs, label)
+        except AutomatchError as error:
+            reason = str(error).splitlines()[0]
+            return replace(bare, notes=(*bare.notes, f"matched by names and shapes, its code left aside: {reason}"))
 
     def runs(self, record: MappingRecord) -> bool:
         """Whether running both models under a mapping can say anything."""
@@ -245,10 +245,6 @@ def _has_code(model: Model) -> bool:
 
 def _is_meta(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-
-
-def _side(graph: Graph) -> Side:
-    return Side(graph.name, graph.rung, graph.weights, graph.notes)
 
 
 def _silent(_: str) -> None:

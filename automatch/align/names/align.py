@@ -10,6 +10,7 @@ from automatch.align.names.lift import lift
 from automatch.align.names.nodes import Node
 from automatch.align.names.patterns import Path, Pattern, collapse, shared_prefix
 from automatch.align.names.rounds import match_patterns
+from automatch.align.names.runs import run_order
 from automatch.align.names.stacks import stacks
 from automatch.align.policy import LayerPolicy
 from automatch.core.alignment import Alignment, Assignment
@@ -17,14 +18,14 @@ from automatch.core.graph import Graph, Weight
 
 
 def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -> Alignment:
-    """Say which source weights make up every target weight, by state-dict keys and shapes alone.
+    """Say which source weights make up every target weight, by state-dict keys and shapes.
 
     Keys collapse to patterns over the numbers of repeated blocks; blocks are paired, then their layers, then patterns
     inside paired blocks and outside of all; what is left over is tried once more, key by key.
 
     Args:
-        source: The source; only its weights are read.
-        target: The target; only its weights are read.
+        source: The source; of its code, where there is any, only the order in which weights run is read.
+        target: The target, likewise.
         layers: Which source layer a target layer takes where their numbers differ.
 
     Raises:
@@ -40,7 +41,8 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
     """
     skip = shared_prefix(source.weights), shared_prefix(target.weights)
     ordered = _is_ordered(source.weights), _is_ordered(target.weights)
-    old, new = collapse(source.weights, skip[0]), collapse(target.weights, skip[1])
+    runs = run_order(source), run_order(target)
+    old, new = collapse(source.weights, skip[0], runs=runs[0]), collapse(target.weights, skip[1], runs=runs[1])
     first = match_patterns(old, new, ordered)
     pairing = layers_of(first.chains, old, new, layers)
     done = _by_target(lift(first, pairing))
@@ -48,7 +50,7 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
 
     old_rest = _left_over(old, [match.source for match in first.matches], first.chains.values())
     new_rest = _left_over(new, [match.target for match in first.matches], first.chains)
-    old, new_keys = collapse(old_rest, skip[0], chains=False), collapse(new_rest, skip[1], chains=False)
+    old, new_keys = collapse(old_rest, skip[0], False, runs[0]), collapse(new_rest, skip[1], False, runs[1])
     second = match_patterns(old, new_keys, ordered, first.scores.widths)
     done = _by_target(lift(second, layers_of({}, old, new_keys, "uniform"))) | done
 
@@ -69,12 +71,15 @@ def _is_ordered(weights: Sequence[Weight]) -> bool:
 
 
 def _left_over(patterns: Sequence[Pattern], matched: Iterable[Node], paired: Iterable[Path]) -> list[Weight]:
-    """Weights of the patterns that were not matched and do not lie in paired blocks."""
+    """Weights of patterns that were not matched, do not lie in paired blocks, and are no matched weight's bias."""
+    matched = list(matched)
     used = {part.path for node in matched for part in node.patterns}
+    whole = {part.module for node in matched if node.kind == "weight" for part in node.patterns}
     chains = set(paired)
     return [
         weight
         for pattern in patterns
         if pattern.path not in used and chains.isdisjoint(pattern.chains)
+        if pattern.kind != "bias" or pattern.module not in whole
         for _, weight in pattern.members
     ]

@@ -44,7 +44,8 @@ def assign(source: Side, target: Side, scores: Scores) -> tuple[tuple[Match, ...
     """The best matches in which every pattern is used at most once, and the scores in context."""
     _, pairs = _solve(source, target, scores, scores.allowed)
     context, pairs = _solve(source, target, scores, scores.allowed & _followers(pairs, source, target))
-    margins = margins_of(pairs, np.where(scores.allowed, scores.alone, scores.floor), source, target, pairs)
+    possible = np.where(scores.allowed, scores.alone, scores.floor)
+    margins = margins_of(pairs, possible, scores.floor, source, target, pairs)
     matches = tuple(
         Match(i, j, source.nodes[i], target.nodes[j], float(context[i, j]), float(scores.alone[i, j]), margin)
         for (i, j), margin in zip(pairs, margins, strict=True)
@@ -112,13 +113,19 @@ def _followers(pairs: Sequence[tuple[int, int]], source: Side, target: Side) -> 
 
 
 def margins_of(
-    pairs: Sequence[tuple[int, int]], alone: Table, source: Side, target: Side, matched: Sequence[tuple[int, int]]
+    pairs: Sequence[tuple[int, int]],
+    alone: Table,
+    floor: float,
+    source: Side,
+    target: Side,
+    matched: Sequence[tuple[int, int]],
 ) -> list[float]:
     """For every pair, what the cheapest other arrangement costs: a free source or target instead, or a swap of two.
 
     Args:
         pairs: Those that may swap.
         alone: Similarity of every source node (row) with every target node (column).
+        floor: The similarity of those that cannot be matched.
         source: The source's nodes.
         target: The target's nodes.
         matched: All pairs; what they use is not free.
@@ -127,15 +134,16 @@ def margins_of(
         return []
     rows, columns = (np.array(each) for each in zip(*pairs, strict=True))
     chosen, swapped = alone[rows, columns], alone[np.ix_(rows, columns)]
-    loss = chosen[:, None] + chosen[None, :] - swapped - swapped.T
+    # What is matched for the sake of its surroundings is worth no less than to be left out.
+    loss = chosen[:, None] + np.maximum(chosen, floor)[None, :] - swapped - swapped.T
     np.fill_diagonal(loss, np.inf)
-    free = _free(source, [row for row, _ in matched]), _free(target, [column for _, column in matched])
+    free = unused(source, [row for row, _ in matched]), unused(target, [column for _, column in matched])
     instead = np.where(free[0][:, None], alone[:, columns], -np.inf).max(0)
     elsewhere = np.where(free[1][None, :], alone[rows], -np.inf).max(1)
     return [float(margin) for margin in np.minimum(loss.min(1), chosen - np.maximum(instead, elsewhere))]
 
 
-def _free(side: Side, matched: Sequence[int]) -> Mask:
+def unused(side: Side, matched: Sequence[int]) -> Mask:
     """The nodes of which no match uses any part."""
     used = {part.path for at in matched for part in side.nodes[at].patterns}
     return np.array([used.isdisjoint(part.path for part in node.patterns) for node in side.nodes], dtype=bool)

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from automatch.align.names.assign import Match, margins_of
-from automatch.align.names.features import Mask, outer
+from automatch.align.names.assign import Match, margins_of, unused
+from automatch.align.names.coherence import coherent, sure_together
+from automatch.align.names.features import Mask
+from automatch.align.names.numbering import is_norm
 from automatch.align.names.patterns import Path
 from automatch.align.names.rounds import Round
+from automatch.align.names.vocabulary import stage, tokens, vocabulary
 
 LIKELY = 0.45
 """Similarity from which a match whose name is not equal may be sure."""
@@ -26,42 +29,21 @@ def doubts(found: Round) -> Mapping[int, str]:
     weights = {match.target.module: match for match in found.matches if match.target.kind == "weight"}
     own = [match for match in found.matches if not _follows(match, weights)]
     open_, against = own, dict.fromkeys((match.column for match in own), "")
+    together = sure_together(found, own)
     while True:
-        sure = [match for match in own if match.column not in against]
-        told = _against_each(found, open_, _coherent(found, sure))
+        sure = [match for match in own if match.column not in against or match.column in together]
+        told = _against_each(found, open_, coherent(found, sure))
         against = {match.column: reason for match, reason in zip(open_, told, strict=True) if reason}
         if len(against) == len(open_):
             break
         open_ = [match for match in open_ if match.column in against]
     for match in found.matches:
         leader = weights.get(match.target.module, match)
-        if leader is not match and leader.column in against:
+        if leader is not match and not _follows(match, weights) and match.target.kind == "bias":
+            against[match.column] = f"the weight beside it takes {'.'.join(leader.source.path)}, of another module"
+        elif leader is not match and leader.column in against:
             against[match.column] = f"it goes with {'.'.join(leader.target.path)}, which is a guess"
     return against
-
-
-def _coherent(found: Round, sure: Sequence[Match]) -> Mask:
-    """Pairs that do not part what is together: not of two modules that are both known to belong elsewhere."""
-    onto: dict[Path, set[Path]] = {}
-    from_: dict[Path, set[Path]] = {}
-    for match in sure:
-        onto.setdefault(match.source.module[:-1], set()).add(match.target.module[:-1])
-        from_.setdefault(match.target.module[:-1], set()).add(match.source.module[:-1])
-    rows, columns = ([node.module[:-1] for node in each.nodes] for each in (found.source, found.target))
-
-    def fits(old: Path, new: Path) -> float:
-        elsewhere = old in onto and new not in onto[old] and new in from_ and old not in from_[new]
-        return float(not elsewhere)
-
-    return (outer(rows, columns, fits) > 0) & _as_others_are_read(found)
-
-
-def _as_others_are_read(found: Round) -> Mask:
-    """Where no match has to be read transposed, no other arrangement is likely that has to be."""
-    turned = np.array([[fit.reading == "transposed" for fit in row] for row in found.scores.fits], dtype=bool)
-    if any(turned[match.row, match.column] for match in found.matches):
-        return np.ones_like(found.scores.allowed)
-    return np.asarray(~turned.reshape(found.scores.allowed.shape))
 
 
 def _follows(match: Match, weights: Mapping[Path, Match]) -> bool:
@@ -70,11 +52,55 @@ def _follows(match: Match, weights: Mapping[Path, Match]) -> bool:
     return leader is not match and (leader.source.module, match.source.kind) == (match.source.module, match.target.kind)
 
 
-def _against_each(found: Round, open_: Sequence[Match], coherent: Mask) -> list[str]:
-    alone = np.where(found.scores.allowed & coherent, found.scores.alone, found.scores.floor)
+def _against_each(found: Round, open_: Sequence[Match], likely: Mask) -> list[str]:
+    alone = np.where(found.scores.allowed & likely, found.scores.named, found.scores.floor)
     matched = [(match.row, match.column) for match in found.matches]
-    margins = margins_of([(match.row, match.column) for match in open_], alone, found.source, found.target, matched)
-    return [_against(found, match, margin) for match, margin in zip(open_, margins, strict=True)]
+    pairs = [(match.row, match.column) for match in open_]
+    margins = margins_of(pairs, alone, found.scores.floor, found.source, found.target, matched)
+    near = _near_elsewhere(found)
+    return [
+        _against(found, match, margin) or near.get(match.column, "")
+        for match, margin in zip(open_, margins, strict=True)
+    ]
+
+
+def _near_elsewhere(found: Round) -> dict[int, str]:
+    """Matches of which something outside of the paired blocks, which nothing takes, is nearly as alike or more so."""
+    nothing = -np.inf
+    rows = unused(found.source, [match.row for match in found.matches])
+    columns = unused(found.target, [match.column for match in found.matches])
+    alike = np.where(found.scores.fitting & ~found.scores.allowed, found.scores.named, nothing)
+    instead = np.where(rows[:, None], alike, nothing)
+    elsewhere = np.where(columns[None, :], alike, nothing)
+    told = {}
+    for match in found.matches:
+        limit = found.scores.named[match.row, match.column] - CLEAR
+        if instead[:, match.column].max(initial=nothing) > limit:
+            row = int(instead[:, match.column].argmax())
+            told[match.column] = f"{'.'.join(found.source.nodes[row].path)}, which nothing takes, is nearly as alike"
+        elif elsewhere[match.row].max(initial=nothing) > limit:
+            column = int(elsewhere[match.row].argmax())
+            told[match.column] = f"{'.'.join(found.target.nodes[column].path)}, which takes nothing, is nearly as alike"
+    return told
+
+
+def _contrary(match: Match) -> str:
+    """What one name says that the other, which says as much, does not."""
+    nodes = match.source, match.target
+    words = [tokens(node.module[-1]) if node.module else () for node in nodes]
+    if is_norm(match.source) and is_norm(match.target):
+        first, second = (stage(each) for each in words)
+        if first is not None and second is not None and _at_odds(*sorted((first, second))):
+            return "by their names, the two norms run at different times"
+    functions = vocabulary().functions
+    said = [functions & {*each, *tokens(node.kind)} for each, node in zip(words, nodes, strict=True)]
+    alone = ", ".join(sorted(said[0] ^ said[1]))
+    return f"one name alone says {alone}: its numbers may be a function of the other's" if alone else ""
+
+
+def _at_odds(early: float, late: float) -> bool:
+    """Whether two stages cannot be one: before and after the same part, or ahead of all parts and at the last."""
+    return 0 < late - early < 1 or (early <= 0 and late >= 2)
 
 
 def _against(found: Round, match: Match, margin: float) -> str:
@@ -83,7 +109,9 @@ def _against(found: Round, match: Match, margin: float) -> str:
         shapes = f"its shape {list(match.source.shape)} fits {list(match.target.shape)} badly"
         fits = found.scores.fits[match.row][match.column].score >= FITTING
         return "" if fits else f"{shapes}, going by the widths of other weights"
-    number = found.scores.numbers[match.row, match.column]
+    number, contrary = found.scores.numbers[match.row, match.column], _contrary(match)
+    if contrary:
+        return contrary
     if margin < 0:
         return f"by themselves another arrangement is {-margin:.2f} better; surroundings decided"
     if margin < CLEAR:

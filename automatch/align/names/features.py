@@ -17,6 +17,8 @@ from automatch.align.names.numbering import (
     number_fit,
     numbers_in,
     order_fit,
+    renumbered,
+    shifts,
     turn_fit,
     turns,
 )
@@ -62,9 +64,10 @@ def name_tables(source: Side, target: Side) -> dict[str, Table]:
     """Agreement of every source node (row) with every target node (column), 0 to 1, by what is compared."""
     a, b = source.nodes, target.nodes
     words = [_words(node) for node in a], [_words(node) for node in b]
-    rarity = word_weights(words[0]), word_weights(words[1])
+    moved = shifts(a, b)
+    rarity = word_weights(words[0], words[1]), word_weights(words[1], words[0])
     return {
-        "tail": common_tails([_path(node) for node in a], [_path(node) for node in b]),
+        "tail": common_tails([renumbered(_path(node), moved) for node in a], [_path(node) for node in b]),
         "leaf": coverage([_leaf(node) for node in a], [_leaf(node) for node in b], rarity),
         "parent": coverage([_parent(node) for node in a], [_parent(node) for node in b], rarity),
         "path": coverage(words[0], words[1], rarity),
@@ -73,6 +76,12 @@ def name_tables(source: Side, target: Side) -> dict[str, Table]:
         "order": order_fit(a, b, source.ordered and target.ordered),
         "turn": outer(turns(a, source.ordered), turns(b, target.ordered), turn_fit),
     }
+
+
+def without_places(source: Side, target: Side) -> dict[str, Table]:
+    """The agreement that places in the state dict have a say in, as it is without them."""
+    told = [[(by_name, None) for by_name, _ in turns(each.nodes, False)] for each in (source, target)]
+    return {"turn": outer(told[0], told[1], turn_fit), "order": np.ones((len(source.nodes), len(target.nodes)))}
 
 
 def out_of_turn(source: Side, target: Side) -> Table:

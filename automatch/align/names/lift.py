@@ -13,7 +13,7 @@ from automatch.align.names.layers import Layers
 from automatch.align.names.nodes import Node, in_order_of
 from automatch.align.names.patterns import Index, Pattern
 from automatch.align.names.rounds import Round
-from automatch.align.names.shapes import Reading, Widths, part_sizes, shape_fit
+from automatch.align.names.shapes import Reading, Widths, loose, part_sizes, shape_fit
 from automatch.align.names.similarity import ENOUGH_SHAPE
 from automatch.align.names.verdict import Verdict, judge
 from automatch.align.names.vocabulary import resemblance, tokens
@@ -96,15 +96,16 @@ def _pieces(pair: _Pair, place: int, taken: Taken, weight: Weight, widths: Width
         names = [None if part is None else part.name for part in taken]
         return tuple(Piece(name, size=size) for name, size in zip(names, sizes, strict=True)) if sizes else ()
     if (first.shape, weight.shape) == (pair.source.shape, pair.target.shape):
-        return (Piece(first.name, _view(pair.verdict.reading, weight)),)
+        return (Piece(first.name, _view(pair.verdict.reading, first, weight)),)
     fit = shape_fit(first.shape, weight.shape, widths)
-    return (Piece(first.name, _view(fit.reading, weight)),) if fit.score >= ENOUGH_SHAPE else ()
+    return (Piece(first.name, _view(fit.reading, first, weight)),) if fit.score >= ENOUGH_SHAPE else ()
 
 
-def _view(reading: Reading, weight: Weight) -> View:
+def _view(reading: Reading, source: Weight, target: Weight) -> View:
     if reading == "transposed":
         return View(axes=(1, 0))
-    return View(shape=weight.shape) if reading == "reshaped" else View()
+    ones = len(source.shape) != len(target.shape) and loose(source.shape) == loose(target.shape)
+    return View(shape=target.shape) if reading == "reshaped" or ones else View()
 
 
 def _evidence(found: Round, pair: _Pair, old: Index, layer: int | None) -> Evidence:

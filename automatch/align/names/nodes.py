@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.shapes import Fit, Widths, part_sizes, shape_fit
-from automatch.align.names.vocabulary import HOLE, resemblance, role, tokens
+from automatch.align.names.vocabulary import HOLE, resemblance, role, tokens, vocabulary
 from automatch.core.graph import Shape
 
 LARGEST_FUSION = 4
@@ -111,12 +111,20 @@ def in_order_of(node: Node, fused: Node) -> tuple[Node, bool]:
     return reordered, True
 
 
-def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
+def spelled(patterns: Sequence[Pattern]) -> frozenset[tuple[str, ...]]:
+    """The parts that names list by their initials: `("g", "q", "k", "v")` for a `gqkv_proj`."""
+    leaves = {pattern.module[-1] for pattern in patterns if pattern.module}
+    listed = (tuple(word for word in tokens(leaf) if len(word) == 1) for leaf in leaves)
+    return frozenset(letters for letters in listed if 2 <= len(letters) <= LARGEST_FUSION)
+
+
+def fusions(patterns: Sequence[Pattern], runs: bool, lists: Iterable[tuple[str, ...]] = ()) -> Iterator[Node]:
     """Joined siblings: matrices with a common parent and equal shapes off the first axis, and their biases.
 
     Args:
         patterns: The side's patterns.
         runs: Consecutive siblings may be joined as well, not only those whose names have a usual order.
+        lists: Parts that names of the other side list by their initials.
     """
     families: dict[tuple[Path, Shape], list[Pattern]] = {}
     biases = {pattern.module: pattern for pattern in patterns if pattern.kind == "bias"}
@@ -124,11 +132,33 @@ def fusions(patterns: Sequence[Pattern], runs: bool) -> Iterator[Node]:
         if pattern.kind == "weight" and len(pattern.shape) >= 2 and pattern.module and _has_words(pattern.module[-1]):
             families.setdefault((pattern.module[:-1], pattern.shape[1:]), []).append(pattern)
     for family in families.values():
-        for group, usual in groups_of(family, runs):
+        for group, usual in _distinct([*groups_of(family, runs), *_listed(family, lists)]):
             yield _join(group, group, usual)
             companions = tuple(biases.get(pattern.module) for pattern in group)
             if any(companions):
                 yield _join(companions, group, usual)
+
+
+def _distinct(groups: Iterable[tuple[tuple[Pattern, ...], bool]]) -> list[tuple[tuple[Pattern, ...], bool]]:
+    """The groups, each once."""
+    found: dict[tuple[Path, ...], tuple[tuple[Pattern, ...], bool]] = {}
+    for group, usual in groups:
+        found.setdefault(tuple(sorted(pattern.path for pattern in group)), (group, usual))
+    return list(found.values())
+
+
+def _listed(family: Sequence[Pattern], lists: Iterable[tuple[str, ...]]) -> Iterator[tuple[tuple[Pattern, ...], bool]]:
+    """Siblings of which each has a name that starts with another letter of a list, in its order."""
+    for letters in sorted(lists):
+        named = [[each for each in family if _starts(each, letter, letters)] for letter in letters]
+        if all(len(found) == 1 for found in named) and len({found[0].path for found in named}) == len(letters):
+            yield tuple(found[0] for found in named), True
+
+
+def _starts(pattern: Pattern, letter: str, letters: tuple[str, ...]) -> bool:
+    """Whether a letter is the initial of the one word of a name that any letter is the initial of."""
+    first = [word[0] for word in tokens(pattern.module[-1]) if word[0] in letters and word not in vocabulary().weak]
+    return first == [letter]
 
 
 def groups_of(family: Sequence[Pattern], runs: bool) -> Iterator[tuple[tuple[Pattern, ...], bool]]:

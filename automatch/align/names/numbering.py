@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from automatch.align.names.vocabulary import HOLE, resemblance, stage, tokens
 from automatch.align.names.wording import Table
 
 Turn: TypeAlias = tuple[float | None, float | None]
-"""Which a node is among its like siblings, 0 (first) to 1 (last): by its name, and by place."""
+"""Which a node is among its like siblings, 0 (first) to 1 (last): by its name (or by code), and by place."""
 SORTED = 0.05
 """What nearness in the state dict counts where a side's keys are sorted: enough to break all ties the same way."""
 
@@ -51,6 +51,23 @@ def numbers_in(patterns: Sequence[Pattern]) -> dict[Path, tuple[Number, ...]]:
     }
 
 
+def shifts(source: Sequence[Node], target: Sequence[Node]) -> dict[str, int]:
+    """What to add to the numbers in a name where the sides count from different numbers: by the name without them.
+
+    Example:
+        Where the source has `norm0` and `norm1` everywhere, and the target `norm1` and `norm2`, it is `{"norm#": 1}`.
+    """
+    first, other = _bases(source), _bases(target)
+    both = sorted(name for name in first.keys() & other.keys() if len(first[name]) == len(other[name]) == 1)
+    moved = {name: next(iter(other[name])) - next(iter(first[name])) for name in both}
+    return {name: by for name, by in moved.items() if by}
+
+
+def renumbered(path: Path, moved: Mapping[str, int]) -> Path:
+    """A path with shifted numbers."""
+    return tuple(_renumbered(part, moved) for part in path)
+
+
 def number_fit(a: tuple[Number, ...], b: tuple[Number, ...]) -> float:
     """Agreement of two paths' numbers: those in common, in order.
 
@@ -83,6 +100,7 @@ def turns(nodes: Sequence[Node], ordered: bool) -> list[Turn]:
     told: dict[Hashable, set[float]] = {}
     untold = {_siblings(node) for node in nodes if is_norm(node) and _stage(node) is None}
     placed: dict[Hashable, set[int]] = {}
+    ran: dict[Hashable, set[int]] = {}
     for node in nodes:
         family, number = _family(node)
         when = None if _siblings(node) in untold else _stage(node)
@@ -90,6 +108,8 @@ def turns(nodes: Sequence[Node], ordered: bool) -> list[Turn]:
             numbered.setdefault(family, set()).add(number)
         if when is not None:
             told.setdefault(_siblings(node), set()).add(when)
+        if (run := _run(node)) is not None:
+            ran.setdefault(_siblings(node), set()).add(run)
         if ordered and not node.fused:
             placed.setdefault(_siblings(node), set()).add(node.patterns[0].position)
     found = []
@@ -99,7 +119,9 @@ def turns(nodes: Sequence[Node], ordered: bool) -> list[Turn]:
         by_words = _turn(_stage(node), told[_siblings(node)]) if _siblings(node) in told else None
         place = None if node.fused else node.patterns[0].position
         by_name = by_words if by_number is None else by_number
-        found.append((by_name, _turn(place, placed.get(_siblings(node), ()))))
+        by_run = _turn(_run(node), ran[_siblings(node)]) if _siblings(node) in ran else None
+        told_turn = by_run if by_name is None else by_name
+        found.append((told_turn, _turn(place, placed.get(_siblings(node), ()))))
     return found
 
 
@@ -132,6 +154,27 @@ def _form(pattern: Pattern) -> tuple[Hashable, tuple[int, ...]]:
     return (form, len(pattern.shape)), tuple(int(number) for _, number in split if number)
 
 
+def _bases(nodes: Sequence[Node]) -> dict[str, set[int]]:
+    """For every name with a number, from which numbers siblings of that name are counted."""
+    families: dict[tuple[Path, str], set[int]] = {}
+    for node in nodes:
+        for at, part in enumerate(node.path):
+            number = last_number(part)
+            if number and number != part:
+                families.setdefault((node.path[:at], part.replace(number, "#")), set()).add(int(number))
+    bases: dict[str, set[int]] = {}
+    for (_, name), numbers in families.items():
+        if len(numbers) > 1:
+            bases.setdefault(name, set()).add(min(numbers))
+    return bases
+
+
+def _renumbered(part: str, moved: Mapping[str, int]) -> str:
+    number = last_number(part) if moved else ""
+    by = moved.get(part.replace(number, "#"), 0) if number else 0
+    return part.replace(number, str(int(number) + by)) if by else part
+
+
 def _siblings(node: Node) -> Hashable:
     return node.module[:-1], node.kind, node.shape
 
@@ -146,6 +189,11 @@ def _family(node: Node) -> tuple[Hashable, int | None]:
 def _stage(node: Node) -> float | None:
     """When a norm runs, by the words of its name."""
     return stage(tokens(node.module[-1])) if is_norm(node) else None
+
+
+def _run(node: Node) -> int | None:
+    """When a vector runs, such as a norm's weight; which of two matrices does says nothing about their roles."""
+    return node.patterns[0].runs if node.kind == "weight" and len(node.shape) == 1 else None
 
 
 def _turn(value: float | None, values: Iterable[float]) -> float | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -17,6 +17,8 @@ PARAMETRIZED = {"original0": "g", "original1": "v"}
 """What `torch.nn.utils.parametrizations.weight_norm` keeps, under the names that its predecessor gave it."""
 ALIKE = 0.5
 """Share of equal suffixes (name and shape) from which neighbouring numbers count as repeats of one block."""
+LARGE = 5
+"""Suffixes from which it is the share of the smaller block that counts: layers may have parts that others lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Pattern:
         members: The weights, by their block numbers.
         shape: The commonest shape among them.
         position: Place of the first of them in the state dict.
+        runs: Place of the first operator that reads the first of them; None where there is no code.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class Pattern:
     members: tuple[tuple[Index, Weight], ...]
     shape: Shape
     position: int
+    runs: int | None = None
 
     @property
     def chains(self) -> tuple[Path, ...]:
@@ -59,13 +63,16 @@ def shared_prefix(weights: Sequence[Weight]) -> int:
     return next((at for at in range(shortest) if first[at] != last[at] or first[at].isdecimal()), shortest)
 
 
-def collapse(weights: Sequence[Weight], skip: int = 0, chains: bool = True) -> tuple[Pattern, ...]:
+def collapse(
+    weights: Sequence[Weight], skip: int = 0, chains: bool = True, runs: Mapping[str, int] | None = None
+) -> tuple[Pattern, ...]:
     """The patterns of a side, in state-dict order.
 
     Args:
         weights: The side's weights.
         skip: How many leading components of every key to leave out.
         chains: False keeps every number, so that every weight is a pattern of its own.
+        runs: When weights run, by their names, where that is known.
 
     Example:
         >>> keys = ["net.0.a.weight", "net.1.a.weight", "net.head.weight"]
@@ -73,7 +80,17 @@ def collapse(weights: Sequence[Weight], skip: int = 0, chains: bool = True) -> t
         ['net.{}.a.weight', 'net.head.weight']
     """
     entries: list[_Entry] = [((), tuple(w.name.split(".")[skip:]), w, at) for at, w in enumerate(weights)]
-    return tuple(sorted(_walk((), entries, chains), key=lambda pattern: pattern.position))
+    found = sorted(_walk((), entries, chains), key=lambda pattern: pattern.position)
+    found = [replace(pattern, runs=(runs or {}).get(pattern.members[0][1].name)) for pattern in found]
+    parents = {pattern.module[:depth] for pattern in found for depth in range(len(pattern.module))}
+    return tuple(_by_its_own_name(pattern) if pattern.module in parents else pattern for pattern in found)
+
+
+def _by_its_own_name(pattern: Pattern) -> Pattern:
+    """A parameter beside modules: a `gamma` there scales the block and is no norm's weight."""
+    last = pattern.path[-1]
+    renamed = pattern.module == pattern.path[:-1] and pattern.kind != last
+    return replace(pattern, kind=last) if renamed else pattern
 
 
 def depths(patterns: Iterable[Pattern]) -> dict[Path, tuple[int, ...]]:
@@ -130,9 +147,23 @@ def _is_chain(blocks: list[list[_Entry]], numbers: list[int]) -> bool:
     """Whether numbers without a gap hold blocks with, by and large, the same suffixes and shapes."""
     if len(blocks) < 2 or numbers[-1] - numbers[0] != len(numbers) - 1:
         return False
-    suffixes = [{rest: weight.shape for _, rest, weight, _ in block} for block in blocks]
-    alike = [len(a.items() & b.items()) / len(a.keys() | b.keys()) for a, b in pairwise(suffixes)]
+    alike = [_alike(a, b) for a, b in pairwise(map(_suffixes, blocks))]
     return sum(alike) / len(alike) >= ALIKE
+
+
+def _suffixes(block: list[_Entry]) -> dict[Path, Shape]:
+    """What a block holds; of lists inside it one member, so that a long list counts no more than a short one."""
+    found: dict[Path, Shape] = {}
+    for _, rest, weight, _ in block:
+        inside = tuple(HOLE if part.isdecimal() and len(block) >= LARGE else part for part in rest)
+        found.setdefault(inside, weight.shape)
+    return found
+
+
+def _alike(a: dict[Path, Shape], b: dict[Path, Shape]) -> float:
+    """Share of two blocks' suffixes that are the same."""
+    smaller = min(len(a), len(b))
+    return len(a.items() & b.items()) / (smaller if smaller >= LARGE else len(a.keys() | b.keys()))
 
 
 def _pattern(path: Path, entries: list[_Entry]) -> Pattern:

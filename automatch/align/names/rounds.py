@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from automatch.align.names.assign import Match, assign
 from automatch.align.names.chains import inside_chains, pair_chains
 from automatch.align.names.features import Side, side
-from automatch.align.names.nodes import Node, fusions, node_fit, single
+from automatch.align.names.nodes import Node, fusions, node_fit, single, spelled
 from automatch.align.names.patterns import Path, Pattern
 from automatch.align.names.shapes import Widths
 from automatch.align.names.similarity import ENOUGH_SHAPE, Scores, learn_from_names, score
@@ -50,8 +50,9 @@ def match_patterns(
     old, new = single(source), single(target)
     if widths is None:
         widths = learn_from_names(side(old, source, ordered[0]), side(new, target, ordered[1]))
-    joined = _useful(fusions(source, runs=widths.same), lambda node: any(_fits(node, other, widths) for other in new))
-    split = _useful(fusions(target, runs=widths.same), lambda node: any(_fits(other, node, widths) for other in old))
+    both = fusions(source, widths.same, spelled(target)), fusions(target, widths.same, spelled(source))
+    joined = _useful(both[0], lambda node: any(_fits(node, other, widths) for other in new))
+    split = _useful(both[1], lambda node: any(_fits(other, node, widths) for other in old))
     a, b = side([*old, *joined], source, ordered[0]), side([*new, *split], target, ordered[1])
     scores = score(a, b, widths)
     chains = pair_chains(a, b, scores)

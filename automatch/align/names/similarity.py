@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automatch.align.names.features import Mask, Side, name_tables, out_of_turn, outer
+from automatch.align.names.features import Mask, Side, name_tables, out_of_turn, outer, without_places
 from automatch.align.names.nodes import node_fit
 from automatch.align.names.shapes import Fit, Widths, learn_widths, loose
 from automatch.align.names.wording import Table
@@ -46,16 +46,20 @@ class Scores:
 
     Attributes:
         alone: By the nodes themselves, 0 to 1.
+        named: The same without what only the places of keys in a state dict say.
         fits: How every pair's shapes fit.
         allowed: Which pairs are possible at all.
+        fitting: Which pairs are possible by kind and shape, wherever they lie.
         equal: Which pairs have the same name.
         numbers: Agreement of the numbers in their paths, 0 to 1.
         widths: The change of widths by which shapes were compared.
     """
 
     alone: Table
+    named: Table
     fits: tuple[tuple[Fit, ...], ...]
     allowed: Mask
+    fitting: Mask
     equal: Mask
     numbers: Table
     widths: Widths
@@ -72,14 +76,16 @@ def score(source: Side, target: Side, widths: Widths) -> Scores:
     fits = _fits(source, target, widths)
     shape = np.array([[fit.score for fit in row] for row in fits]).reshape(len(source.nodes), len(target.nodes))
     equal = np.asarray(names["tail"] >= 1.0)
+    fitting = _compatible(source, target) & (shape >= ENOUGH_SHAPE)
     allowed = _possible(source, target) & ((shape >= ENOUGH_SHAPE) | (equal & _same_rank(source, target)))
     allowed &= _with_their_weights(source, target, allowed)
     less = OTHER_KIND * ~_same_kind(source, target)
     less = less + OTHER_TURN * out_of_turn(source, target)
     for each, axis in ((source, 1), (target, 0)):
         less = less + np.expand_dims([UNUSUAL * (not node.usual) for node in each.nodes], axis)
-    alone = np.clip(_mean(names | {"shape": shape}) - less, 0.0, 1.0)
-    return Scores(alone, fits, np.asarray(allowed), equal, names["numbers"], widths)
+    tables = names | {"shape": shape}
+    alone, named = (np.clip(_mean(each) - less, 0.0, 1.0) for each in (tables, tables | without_places(source, target)))
+    return Scores(alone, named, fits, np.asarray(allowed), np.asarray(fitting), equal, names["numbers"], widths)
 
 
 def learn_from_names(source: Side, target: Side) -> Widths:
@@ -110,11 +116,15 @@ def _mean(tables: Mapping[str, Table]) -> Table:
 
 def _possible(source: Side, target: Side) -> Mask:
     """Equally deep in repeated blocks, not weight against bias, and not both virtual."""
-    plain = outer([n.kind for n in source.nodes], [n.kind for n in target.nodes], _goes_with) > 0
     levels = [[len(node.patterns[0].chains) for node in each.nodes] for each in (source, target)]
+    return np.asarray(_compatible(source, target) & np.equal.outer(levels[0], levels[1]))
+
+
+def _compatible(source: Side, target: Side) -> Mask:
+    """Not weight against bias, and not both virtual."""
+    plain = outer([n.kind for n in source.nodes], [n.kind for n in target.nodes], _goes_with) > 0
     virtual = [[node.fused for node in each.nodes] for each in (source, target)]
-    both = np.logical_and.outer(virtual[0], virtual[1])
-    return np.asarray(plain & np.equal.outer(levels[0], levels[1]) & ~both)
+    return np.asarray(plain & ~np.logical_and.outer(virtual[0], virtual[1]))
 
 
 def _with_their_weights(source: Side, target: Side, allowed: Mask) -> Mask:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from automatch.align.names.layers import Layers
 from automatch.align.names.nodes import groups_of
-from automatch.align.names.patterns import Index, Path, Pattern, depths
+from automatch.align.names.patterns import Index, Path, Pattern
 from automatch.align.names.rounds import Round
 from automatch.align.names.vocabulary import resemblance, tokens, vocabulary
 from automatch.core.alignment import Assignment, Piece, View
@@ -54,9 +54,8 @@ def stacks(found: Round, source: Sequence[Pattern], layers: Layers, done: Mappin
     targets = [node.patterns[0] for node in found.target.nodes if not node.fused]
     used = {part.path for match in found.matches for part in match.source.patterns}
     free = [pattern for pattern in source if pattern.path not in used]
-    rooms = depths(source)
     open_ = [target for target in targets if all(weight.name not in done for _, weight in target.members)]
-    choices = {target.path: list(_choices(found, free, rooms, target)) for target in open_ if len(target.shape) > 1}
+    choices = {target.path: list(_choices(found, free, target)) for target in open_ if len(target.shape) > 1}
     taken: set[Path] = set()
     assignments: list[Assignment] = []
     for path in sorted(choices, key=lambda path: (len(choices[path]), path)):
@@ -69,14 +68,13 @@ def stacks(found: Round, source: Sequence[Pattern], layers: Layers, done: Mappin
     return assignments
 
 
-def _choices(
-    found: Round, source: Sequence[Pattern], rooms: Mapping[Path, tuple[int, ...]], target: Pattern
-) -> Iterator[_Stack]:
+def _choices(found: Round, source: Sequence[Pattern], target: Pattern) -> Iterator[_Stack]:
     """What a target weight may hold: lists of as many members, in the block that is paired with the target's."""
     outer = tuple(found.chains.get(chain, ("",)) for chain in target.chains)
     families: dict[tuple[Path, str, Shape], list[Pattern]] = {}
     for pattern in source:
-        inside = pattern.chains and pattern.chains[:-1] == outer and len(rooms[pattern.chains[-1]]) == target.shape[0]
+        long = len({index[-1] for index, _ in pattern.members if index}) == target.shape[0]
+        inside = pattern.chains and pattern.chains[:-1] == outer and long
         if inside and (pattern.kind == "bias") == (target.kind == "bias"):
             families.setdefault((pattern.chains[-1], pattern.kind, pattern.shape[1:]), []).append(pattern)
     for family in families.values():

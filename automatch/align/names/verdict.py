@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from automatch.align.names.assign import Match
@@ -10,11 +11,15 @@ from automatch.align.names.numbering import is_norm
 from automatch.align.names.patterns import Path
 from automatch.align.names.rounds import Round
 from automatch.align.names.shapes import Reading
-from automatch.align.names.vocabulary import role, vocabulary
+from automatch.align.names.vocabulary import resemblance, role, tokens, vocabulary
 from automatch.core.mapping import Status
 
 NEAR = 0.15
 """How much less alike than the match a rival is at most."""
+FACTORS = ("weight_g", "weight_v")
+"""What weight normalisation makes a weight of."""
+QUERY_AND_KEY = ((0, 0), (0, 1))
+"""Their places in the usual orders of joining."""
 RIVALS = 3
 """How many rivals are listed."""
 
@@ -78,7 +83,7 @@ def _reading(found: Round, match: Match) -> tuple[Reading, str]:
     reading = found.scores.fits[match.row][match.column].reading
     if reading == "reshaped":
         return reading, "which axes were flattened into one, in which order, names and shapes cannot tell"
-    spelled = _doubt_of_spelling(match)
+    spelled = _doubt_of_spelling(found, match)
     if spelled or not _is_square(match.source):
         return reading, spelled
     if match.source.kind != match.target.kind:
@@ -106,14 +111,43 @@ def _common(a: Path, b: Path) -> int:
     return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _doubt_of_spelling(match: Match) -> str:
+def _doubt_of_spelling(found: Round, match: Match) -> str:
     """Where a name says that a weight holds several parts, and the other name does not list the same."""
+    kinds = match.source.kind, match.target.kind
+    if "weight" in kinds and any(kind in FACTORS for kind in kinds):
+        return f"a {match.source.kind} stands for a {match.target.kind}: a weight is its length times its direction"
     if is_norm(match.target):
         return ""
+    if _may_rotate(found, match):
+        return "a query or key under another name: channels of a head may lie in another order for rotary positions"
     listed = [_parts_in(node) for node in (match.source, match.target)]
-    if _modulates(match) or (listed[0] != listed[1] and max(map(len, listed)) > 1):
+    leaves = [node.module[-1:] for node in (match.source, match.target)]
+    if _modulates(match) or (leaves[0] != leaves[1] and max(map(len, listed)) > 1):
         return "it holds several parts, which may lie in another order"
     return ""
+
+
+def _may_rotate(found: Round, match: Match) -> bool:
+    """Whether a query or key projection goes by another name where no table of positions makes rotation needless."""
+    old, new = (node.module for node in (match.source, match.target))
+    if not match.target.patterns[0].chains or role(leaf_words(new)) not in QUERY_AND_KEY or old[-1:] == new[-1:]:
+        return False
+    chain = match.target.patterns[0].chains[-1]
+    words = {word for part in new[len(chain) :] for word in tokens(part)}
+    if not vocabulary().elsewhere.isdisjoint(words):
+        return False
+    stack = match.target.patterns[0].chains[0][:-2]
+    stacked = {node.module[: len(stack)] for node in found.target.nodes if node.patterns[0].chains}
+    return not any(_holds_positions(node, stack, stacked) for node in found.target.nodes)
+
+
+def _holds_positions(node: Node, stack: Path, stacked: Collection[Path]) -> bool:
+    """Whether a weight is a table of positions, in a stack of blocks or beside it but in no other stack."""
+    within = node.module[: len(stack)] == stack
+    beside = node.path[: len(stack) - 1] == stack[:-1] and node.path[: len(stack)] not in stacked
+    return (within or beside) and any(
+        resemblance(word, "position") >= 0.9 for part in node.path[len(stack[:-1]) :] for word in tokens(part)
+    )
 
 
 def _modulates(match: Match) -> bool:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 HOLE = "{}"
 """Stands for the number of a repeated block in a collapsed path."""
@@ -14,19 +15,23 @@ HOLE = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Generic words, read from `synonyms.json`.
+    """Generic words: those of `synonyms.json`, and the synonyms that `learned.json` adds from known mappings.
 
     Attributes:
         kinds: What a parameter is called, by what it is (`"gamma"` is a `"weight"`).
         groups: For every word, the groups of synonyms it is in.
         compounds: Words that are several words (`"qkv"`).
         numbered: Components whose number is part of what they mean, as words.
-        weak: Words that say little, because the thing is so even where they are left out (`"self"` attention).
+        weak: Words that say little.
+        implied: Words that say little where the other side leaves them out (`"self"` attention).
         orders: Roles in the order in which they are usually joined.
         stages: Parts of a block in the order in which they usually run.
         modulation: Words for what makes shifts, scales and gates together.
         before: Words that put something in front of what else is named.
         after: Words that put something behind it.
+        elsewhere: Words for attention to something else than the stream itself.
+        initials: Letters that stand for parts of attention where a word has no others (`"gqkv"`).
+        functions: Words that say that numbers are stored as a function of what is used.
     """
 
     kinds: dict[str, str]
@@ -34,19 +39,23 @@ class Vocabulary:
     compounds: dict[str, tuple[str, ...]]
     numbered: dict[str, tuple[str, ...]]
     weak: frozenset[str]
+    implied: frozenset[str]
     orders: tuple[tuple[str, ...], ...]
     stages: tuple[tuple[str, ...], ...]
     modulation: frozenset[str]
     before: frozenset[str]
     after: frozenset[str]
+    elsewhere: frozenset[str]
+    initials: frozenset[str]
+    functions: frozenset[str]
 
 
 @cache
 def vocabulary() -> Vocabulary:
     """The words that ship with the package."""
-    data = json.loads(files("automatch.align.names").joinpath("synonyms.json").read_text(encoding="utf-8"))
+    data, learned = _data("synonyms.json"), _data("learned.json")
     groups: dict[str, frozenset[int]] = {}
-    for number, words in enumerate(data["synonyms"]):
+    for number, words in enumerate([*data["synonyms"], *(row[:2] for row in learned["synonyms"])]):
         for word in words:
             groups[word] = groups.get(word, frozenset()) | {number}
     return Vocabulary(
@@ -55,12 +64,21 @@ def vocabulary() -> Vocabulary:
         compounds={word: tuple(parts) for word, parts in data["compounds"].items()},
         numbered={name: tuple(words) for name, words in data["numbered"].items()},
         weak=frozenset(data["weak"]),
+        implied=frozenset(data["implied"]),
         orders=tuple(tuple(order) for order in data["orders"]),
         stages=tuple(tuple(names) for names in data["stages"]),
         modulation=frozenset(data["modulation"]),
         before=frozenset(data["before"]),
         after=frozenset(data["after"]),
+        elsewhere=frozenset(data["elsewhere"]),
+        initials=frozenset(data["initials"]),
+        functions=frozenset(data["functions"]),
     )
+
+
+def _data(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(files("automatch.align.names").joinpath(name).read_text(encoding="utf-8"))
+    return found
 
 
 @cache
@@ -140,6 +158,8 @@ def stage(words: tuple[str, ...]) -> float | None:
 def _parts(word: str) -> tuple[str, ...]:
     if word in vocabulary().compounds:
         return vocabulary().compounds[word]
+    if len(word) > 2 and set(word) <= vocabulary().initials and len(set(word)) == len(word):
+        return tuple(word)
     plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "bias"))
     return (word[:-1] if plural else word,)
 

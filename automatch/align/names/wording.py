@@ -47,11 +47,13 @@ def coverage(source: Sequence[Bag], target: Sequence[Bag], rarity: tuple[dict[st
     return np.asarray(np.where(both_empty, 0.5, (forward + backward) / 2))
 
 
-def word_weights(bags: Sequence[Bag]) -> dict[str, float]:
-    """What every word counts: the rarer on its side the more, weak words little."""
+def word_weights(bags: Sequence[Bag], other: Sequence[Bag] = ()) -> dict[str, float]:
+    """What every word counts: the rarer on its side the more; weak words little, and implied ones left out there."""
+    said = {word for bag in other for word in bag}
     seen = Counter(word for bag in bags for word in set(bag))
     rarity = {word: log((len(bags) + 1) / (count + 0.5)) + 0.3 for word, count in seen.items()}
-    return {word: value * (WEAK if word in vocabulary().weak else 1.0) for word, value in rarity.items()}
+    weak = vocabulary().weak | (vocabulary().implied - said)
+    return {word: value * (WEAK if word in weak else 1.0) for word, value in rarity.items()}
 
 
 def _spelled(bags: Sequence[Bag], wanted: Sequence[Bag], rarity: dict[str, float]) -> Table:

@@ -309,3 +309,52 @@ def test_evidence_is_complete() -> None:
         if each.pieces and each.pieces[0].source is not None:
             assert each.evidence.cost is not None
             assert 0.0 <= each.evidence.cost <= 1.0
+
+
+def test_numbers_that_start_elsewhere_are_matched_by_rank() -> None:
+    def convolutions(first: int) -> Keys:
+        keys: Keys = {}
+        for i in range(2):
+            for n in (first, first + 1):
+                keys |= {f"net.body.stages.{i}.layer.conv{n}.conv.weight": (8, 8, 3, 3)}
+                keys |= keylists.norm(f"net.body.stages.{i}.layer.conv{n}.norm", 8)
+        return keys
+
+    found = align(convolutions(2), convolutions(1))
+
+    for n in (1, 2):
+        for leaf in ("conv.weight", "norm.weight", "norm.bias"):
+            inside = f"net.body.stages.1.layer.conv{{}}.{leaf}"
+            assert sources(found[inside.format(n)]) == (inside.format(n + 1),)
+            assert found[inside.format(n)].status == "structural"
+
+
+def test_parts_are_joined_in_the_order_of_initials() -> None:
+    target: Keys = {f"attn.{name}_proj.weight": (8, 8) for name in ("q", "k", "v", "gate")}
+    found = align({"attn.gqkv_proj.weight": (32, 8)}, target)
+
+    order = ["gate", "q", "k", "v"]
+    for at, name in enumerate(order):
+        (piece,) = found[f"attn.{name}_proj.weight"].pieces
+        assert piece == Piece("attn.gqkv_proj.weight", View((Region(0, 8 * at, 8 * at + 8),)))
+        assert found[f"attn.{name}_proj.weight"].status == "guessed"
+
+
+def test_a_layer_takes_what_its_own_source_layer_has() -> None:
+    source: Keys = {}
+    for i in range(2):
+        source |= keylists.linear(f"layers.{i}.mlp.up", 16, 8) | keylists.linear(f"layers.{i}.mlp.down", 8, 16)
+        source |= keylists.norm(f"layers.{i}.norm", 8)
+    for name in "qkvo":
+        source |= keylists.linear(f"layers.0.attn.{name}_proj", 8, 8)
+    source |= keylists.linear("layers.1.attn.qkv_proj", 32, 8)
+
+    found = align(source, source)
+
+    assert all(sources(each) == (key,) for key, each in found.items())
+
+
+def test_an_axis_of_one_more_is_dropped_by_reshaping() -> None:
+    found = align({"experts.down_proj": (1, 8, 4)}, {"experts.down_proj": (8, 4)})
+
+    assert found["experts.down_proj"].pieces == (Piece("experts.down_proj", View(shape=(8, 4))),)

@@ -98,3 +98,105 @@ def test_a_weight_that_lists_its_parts_is_a_guess_where_the_other_name_does_not(
     assert sources(found["mlp.experts.gate_up.weight"]) == ("mlp.experts.w13.weight",)
     assert found["mlp.experts.gate_up.weight"].status == "guessed"
     assert found["mlp.experts.down.weight"].status == "structural"
+
+
+def test_a_place_in_the_state_dict_alone_makes_nothing_sure() -> None:
+    source = linear("mlp.fc11", 16, 8, bias=False) | linear("mlp.fc12", 16, 8, bias=False)
+    target = linear("mlp.gate_proj", 16, 8, bias=False) | linear("mlp.up_proj", 16, 8, bias=False)
+
+    assert {each.status for each in align(source, target).values()} == {"guessed"}
+
+
+def test_half_of_a_weight_norm_is_no_whole_weight() -> None:
+    source: Keys = {"net.conv.weight_g": (8, 1, 1), "net.conv.weight_v": (8, 4, 3), "net.conv.bias": (8,)}
+    target: Keys = {"net.conv.weight": (8, 4, 3), "net.conv.bias": (8,)}
+
+    assert align(source, target)["net.conv.weight"].status == "guessed"
+
+
+def test_a_name_that_says_log_stands_for_another_number() -> None:
+    source: Keys = linear("mixer.in_proj", 16, 8) | {"mixer.A_log": (8, 2)}
+    target: Keys = linear("mixer.in_proj", 16, 8) | {"mixer.A": (8, 2)}
+
+    found = align(source, target)["mixer.A"]
+
+    assert found.status == "guessed"
+    assert any("log" in reason for reason in found.evidence.reasons)
+
+
+def test_something_as_alike_outside_of_the_paired_blocks_raises_doubt() -> None:
+    around: Keys = {}
+    for i in range(2):
+        around |= linear(f"body.layers.{i}.fc1", 16, 8) | linear(f"body.layers.{i}.fc2", 8, 16)
+    source = around | norm("body.layers.0.tail_norm", 8) | norm("body.layers.1.tail_norm", 8) | norm("body.mid_norm", 8)
+    target = around | norm("body.layers.0.mid_norm", 8) | norm("body.layers.1.mid_norm", 8)
+
+    found = align(source, target)["body.layers.1.mid_norm.weight"]
+
+    assert found.status != "structural"
+
+
+def test_like_modules_are_told_apart_by_all_of_their_weights_together() -> None:
+    source, target = (
+        keys_of_two_towers("mid.attn_1", "q", "proj_out"),
+        keys_of_two_towers("mid_block.attentions.0", "to_q", "to_out.0"),
+    )
+
+    found = align(source, target)
+
+    for side in ("encoder", "decoder"):
+        query = found[f"{side}.mid_block.attentions.0.to_q.weight"]
+        assert sources(query) == (f"{side}.mid.attn_1.q.weight",)
+        assert query.status == "structural"
+
+
+def keys_of_two_towers(attention: str, query: str, out: str) -> Keys:
+    keys: Keys = {}
+    for side in ("encoder", "decoder"):
+        for name in (query, query.replace("q", "k"), query.replace("q", "v"), out):
+            keys |= linear(f"{side}.{attention}.{name}", 12, 8)
+        keys |= norm(f"{side}.{attention}.norm", 8)
+        for i in range(2):
+            keys |= linear(f"{side}.blocks.{i}.fc1", 16, 8) | linear(f"{side}.blocks.{i}.fc2", 8, 16)
+    return keys
+
+
+def rotated(name: str, container: str, positions: bool) -> Keys:
+    keys: Keys = {f"{container}.pos_embed": (1, 9, 8)} if positions else {}
+    for i in range(3):
+        for role in "qkvo":
+            keys |= linear(f"{container}.layers.{i}.attn.{name.format(role)}", 12, 8, bias=False)
+    return keys
+
+
+@pytest.mark.parametrize(("positions", "status"), [(False, "guessed"), (True, "structural")])
+def test_queries_and_keys_under_other_names_may_lie_in_another_order_unless_positions_are_a_table(
+    positions: bool, status: str
+) -> None:
+    found = align(rotated("w{}", "model", positions), rotated("{}_proj", "model", positions))
+
+    assert {found[f"model.layers.1.attn.{role}_proj.weight"].status for role in "qk"} == {status}
+    assert {found[f"model.layers.1.attn.{role}_proj.weight"].status for role in "vo"} == {"structural"}
+
+
+def test_a_fused_weight_under_another_name_may_interleave_its_parts() -> None:
+    source = linear("h.attn.query_key_value", 24, 8) | linear("h.attn.out", 8, 8)
+    target = linear("h.attn.qkv", 24, 8) | linear("h.attn.out", 8, 8)
+
+    assert align(source, target)["h.attn.qkv.weight"].status == "guessed"
+
+
+def test_a_norm_after_attention_is_hardly_the_one_before_it() -> None:
+    source = norm("h.post_attention_layernorm", 8) | linear("h.o_proj", 8, 8)
+    target = norm("h.attn_norm", 8) | linear("h.o_proj", 8, 8)
+
+    assert align(source, target)["h.attn_norm.weight"].status != "structural"
+
+
+def test_a_bias_whose_weight_comes_from_elsewhere_is_no_certainty() -> None:
+    source = linear("net.input_linear", 16, 8, bias=False) | {"net.cond.linear.bias": (16,)}
+    target = linear("net.input_proj", 16, 8)
+
+    found = align(source, target)["net.input_proj.bias"]
+
+    assert sources(found) in ((), (None,)) or found.status == "guessed"

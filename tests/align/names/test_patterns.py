@@ -11,8 +11,8 @@ def weights(keys: dict[str, Shape]) -> list[Weight]:
     return [Weight(name, shape, "float32") for name, shape in keys.items()]
 
 
-def paths(keys: dict[str, Shape], **options: bool) -> list[str]:
-    return [".".join(pattern.path) for pattern in collapse(weights(keys), **options)]
+def paths(keys: dict[str, Shape], chains: bool = True) -> list[str]:
+    return [".".join(pattern.path) for pattern in collapse(weights(keys), chains=chains)]
 
 
 def test_repeated_blocks_collapse_and_short_sequences_do_not() -> None:
@@ -64,3 +64,25 @@ def test_blocks_in_blocks_are_chains_in_chains() -> None:
 )
 def test_the_shared_prefix_stops_at_numbers_and_before_last_components(keys: list[str], count: int) -> None:
     assert shared_prefix([Weight(key, (1,), "float32") for key in keys]) == count
+
+
+def test_layers_that_hold_further_parts_are_layers_of_one_chain() -> None:
+    keys: dict[str, Shape] = {}
+    for i in range(2):
+        keys |= dict.fromkeys((f"layers.{i}.attn.{name}.weight" for name in "qkvo"), (8, 8))
+        keys |= dict.fromkeys((f"layers.{i}.norm_{name}.weight" for name in "ab"), (8,))
+    keys["layers.0.mlp.up.weight"] = (16, 8)
+    keys |= dict.fromkeys((f"layers.1.mlp.experts.{i}.{name}" for i in range(8) for name in ("up", "down")), (4, 8))
+
+    assert "layers.{}.attn.q.weight" in paths(keys)
+    assert "layers.{}.mlp.experts.{}.up" in paths(keys)
+
+
+def test_a_gamma_beside_modules_scales_the_block_and_is_no_weight() -> None:
+    keys: dict[str, Shape] = {"block.gamma": (8,), "block.norm.gamma": (8,), "block.norm.beta": (8,)}
+
+    assert {pattern.path[1:]: pattern.kind for pattern in collapse(weights(keys))} == {
+        ("gamma",): "gamma",
+        ("norm", "gamma"): "weight",
+        ("norm", "beta"): "bias",
+    }
