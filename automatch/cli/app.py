@@ -298,6 +298,28 @@ def adapt(
 
 
 @app.command
+def export(
+    rules: Path,
+    /,
+    *,
+    to: Literal["python", "transformers"],
+    output: Maybe = None,
+    optional: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+) -> None:
+    """Write rules as code that converts checkpoints: a plain function, or conversions for transformers 5.
+
+    Args:
+        rules: The rules file, or a mapping file to learn rules from.
+        to: The form of the code.
+        output: Where to write the module, instead of printing it.
+        optional: The target pattern of a rule whose sources only some layers have. Repeatable.
+    """
+    from automatch.cli.exporting import run
+
+    run(rules, to, output, optional)
+
+
+@app.command
 def suggest(
     source: str,
     /,

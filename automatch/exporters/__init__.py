@@ -1,0 +1,48 @@
+r"""Rules as source code that needs no automatch: `docs/exporting.md`.
+
+Every form is a function of a rule set that gives a module's source, laid out as formatters lay it out. What a form
+cannot express is refused with the reasons of all rules concerned.
+
+Example:
+    >>> from automatch.rules.file import loads
+    >>> rules = loads('''
+    ... format = "automatch.rules"
+    ... version = 1
+    ... [proved]
+    ... "wte.weight" = "embed.weight"
+    ... ''', "example")
+    >>> print(*[line for line in export(rules, "python").splitlines() if "wte.weight" in line], sep="\n")
+        converted["wte.weight"] = weights["embed.weight"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, TypeAlias, get_args
+
+from automatch.exporters.python import to_python
+from automatch.exporters.transformers import to_transformers
+from automatch.rules.ruleset import RuleSet
+
+Form: TypeAlias = Literal["python", "transformers"]
+
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+def export(rules: RuleSet, form: Form, optional: Collection[str] = ()) -> str:
+    """The source of a module that does what rules say.
+
+    Args:
+        rules: The rules.
+        form: `python` for a function that needs torch alone, `transformers` for conversions that transformers 5 loads
+            and saves original checkpoints with.
+        optional: Targets, as they stand in the rules, whose source some layers or checkpoints lack; see `to_python`.
+            transformers looks for nothing that is not there, and needs no telling.
+
+    Raises:
+        RulesError: The form cannot express some rules; all are listed.
+    """
+    return to_python(rules, optional) if form == "python" else to_transformers(rules)
+
+
+__all__ = ["FORMS", "Form", "export", "to_python", "to_transformers"]
