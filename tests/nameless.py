@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
+from automatch.core.expr_rewrite import with_sources
 from automatch.core.graph import Graph, Node
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.mapping import Mapping
-from automatch.rules.template import rename
 from automatch.synthesize import synthesize
 
 
@@ -64,5 +64,9 @@ def matched_without_names(source: Graph, target: Graph, named: MappingRecord, se
 
 
 def _with_names(entry: Entry, ours: Nameless, theirs: Nameless) -> Entry:
-    expr = None if entry.expr is None else rename(entry.expr, ours.original.__getitem__)
+    expr = (
+        None
+        if entry.expr is None
+        else with_sources(entry.expr, lambda leaf: replace(leaf, key=ours.original[leaf.key]))
+    )
     return replace(entry, target=theirs.original[entry.target], expr=expr)

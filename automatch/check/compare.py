@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import abc
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TypeAlias, assert_never
 
@@ -41,12 +42,12 @@ from automatch.core.expr import (
     sources,
 )
 from automatch.core.expr import text as expr_text
+from automatch.core.expr_rewrite import with_sources
 from automatch.core.expr_values import function_value, product_value, reduced_value
 from automatch.core.json_fields import parse
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.core.mapping_file import HasRecord, read_text
 from automatch.errors import MappingFormatError
-from automatch.rules.template import rename
 
 Expectation: TypeAlias = "str | os.PathLike[str] | abc.Mapping[str, object] | MappingRecord | HasRecord"
 """The path of an expectation file or mapping file, its parsed content, a plain dict of keys, or a mapping."""
@@ -159,12 +160,17 @@ def _sources_differ(keys: tuple[str, ...], expr: Expr, names: dict[str, str]) ->
 
 
 def _expressions_differ(want: Expr, got: Expr, names: dict[str, str]) -> str | None:
-    want, got = (rename(expr, lambda key: names.get(key, key)) for expr in (want, got))
+    want, got = (_renamed(expr, names) for expr in (want, got))
     return None if want == got else _how(sources(want), sources(got))
 
 
+def _renamed(expr: Expr, names: dict[str, str]) -> Expr:
+    """The expression over the first name of every source."""
+    return with_sources(expr, lambda leaf: replace(leaf, key=names.get(leaf.key, leaf.key)))
+
+
 def _texts_differ(want: Written, got: Expr, names: dict[str, str]) -> str | None:
-    one_name = rename(got, lambda key: names.get(key, key))
+    one_name = _renamed(got, names)
     same_text = with_keys(want.text, names) == with_keys(expr_text(got), names)
     if same_text and want.form in ("", form_of(got)):
         return None

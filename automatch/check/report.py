@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from automatch.core.mapping import Rival, Status
 from automatch.errors import MappingError
-from automatch.rules.template import split
+from automatch.lift.keys import split
 
 NAMED = 4
 """How many keys of a group are named after the first."""
@@ -94,7 +94,7 @@ def _groups(different: tuple[Difference, ...]) -> list[list[Difference]]:
 
 def _difference_lines(group: list[Difference]) -> Iterator[str]:
     first = group[0]
-    times = f"  ({len(group)} keys of the form {split(first.target)[0].text})" if len(group) > 1 else ""
+    times = f"  ({len(group)} keys of the form {split(first.target)[0]})" if len(group) > 1 else ""
     yield f"{first.target}{times}: {first.what}"
     yield f"  expected  {first.expected}"
     yield f"  got       {first.got}  [{first.status}]"

@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as MappingABC
+from dataclasses import replace
 from hashlib import sha256
 
 from automatch.core.expr import Affine, Constant, Expr, Gather, Resize, children
 from automatch.core.expr_json import to_json
-from automatch.rules.template import rename
+from automatch.core.expr_rewrite import with_sources
 
 DIGITS = 12
 
@@ -31,7 +32,7 @@ def form_of(expr: Expr) -> str:
     """
     if _says_all(expr):
         return ""
-    nameless = to_json(rename(expr, lambda _: "w"))
+    nameless = to_json(with_sources(expr, lambda leaf: replace(leaf, key="w")))
     return sha256(json.dumps(nameless, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 

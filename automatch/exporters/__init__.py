@@ -37,12 +37,16 @@ def export(rules: RuleSet, form: Form, optional: Collection[str] = ()) -> str:
         form: `python` for a function that needs torch alone, `transformers` for conversions that transformers 5 loads
             and saves original checkpoints with.
         optional: Targets, as they stand in the rules, whose source some layers or checkpoints lack; see `to_python`.
-            transformers looks for nothing that is not there, and needs no telling.
+            Rules that say so themselves (`partial`) need not be named. transformers looks for nothing that is not
+            there, and needs no telling.
 
     Raises:
         RulesError: The form cannot express some rules; all are listed.
     """
-    return to_python(rules, optional) if form == "python" else to_transformers(rules)
+    if form == "transformers":
+        return to_transformers(rules)
+    some = [str(rule.target) for rule in rules.rules if rule.partial]
+    return to_python(rules, [*some, *optional])
 
 
 __all__ = ["FORMS", "Form", "export", "to_python", "to_transformers"]

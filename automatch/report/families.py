@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
 from automatch.core.expr import source_leaves
+from automatch.core.expr_rewrite import with_sources
 from automatch.core.mapping import Entry
+from automatch.lift.keys import fill, split
 from automatch.report.brief import RESIZED, brief
 from automatch.report.patterns import ranges
-from automatch.rules.template import rename, split
 
 _LETTERS = "ijklmnpqrstuvwxyz"
 _Column: TypeAlias = tuple[int, ...]
@@ -75,7 +76,12 @@ def _signature(entry: Entry) -> tuple[object, ...]:
     template, _ = split(entry.target)
     if entry.expr is None:
         return template, entry.shape, entry.evidence.reasons[:1]
-    return template, entry.shape, entry.status, rename(entry.expr, lambda key: split(key)[0].text)
+    return (
+        template,
+        entry.shape,
+        entry.status,
+        with_sources(entry.expr, lambda leaf: replace(leaf, key=split(leaf.key)[0])),
+    )
 
 
 def _regular(group: list[Entry]) -> list[list[Entry]]:
@@ -94,12 +100,12 @@ def _family(group: list[Entry], legend: _Legend) -> Family:
     first = group[0]
     targets = _columns([split(entry.target)[1] for entry in group])
     letters = _letters([column for column in targets if len(set(column)) > 1], legend)
-    target = split(first.target)[0].fill([_cell(column, letters, legend) for column in targets])
+    target = fill(split(first.target)[0], [_cell(column, letters, legend) for column in targets])
     if first.expr is None:
         return Family(target, "", first.status, tuple(group))
     leaves = [[split(leaf.key)[1] for leaf in source_leaves(entry.expr)] for entry in group if entry.expr]
     cells = iter([[_cell(c, letters, legend) for c in _columns(leaf)] for leaf in zip(*leaves, strict=True)])
-    expression = rename(first.expr, lambda key: split(key)[0].fill(next(cells)))
+    expression = with_sources(first.expr, lambda leaf: replace(leaf, key=fill(split(leaf.key)[0], next(cells))))
     return Family(target, brief(expression, RESIZED), first.status, tuple(group))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from automatch.rules.template import split
+from automatch.lift.keys import split
 
 _Part: TypeAlias = "str | tuple[int, ...]"
 _Parts: TypeAlias = tuple[_Part, ...]
@@ -75,7 +75,7 @@ def shortened(line: str, width: int) -> str:
 def _parts(key: str) -> _Parts:
     template, numbers = split(key)
     remaining = iter(numbers)
-    return tuple((next(remaining),) if word is None else word for word in template.words)
+    return tuple((next(remaining),) if word == "{}" else word for word in template.split("."))
 
 
 def _merged(groups: dict[_Parts, list[str]], position: int) -> dict[_Parts, list[str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import product
+from math import prod
 
 from automatch.core.expr import Expr, text
 from automatch.core.graph import Weight
@@ -16,11 +17,12 @@ from automatch.rules.build import Scope, build
 from automatch.rules.measure import Measure
 from automatch.rules.pattern import Choice, Hole
 from automatch.rules.ruleset import Derived, Rule, RuleSet, Size
+from automatch.rules.spell import normal
 from automatch.rules.splitting import split
 from automatch.rules.terms import formulas as formulas_in
 from automatch.rules.terms import keys as keys_in
 
-MOST = 64
+MOST = 512
 """More ways to read a rule's sizes than that are not tried."""
 
 
@@ -40,11 +42,13 @@ class _Found:
         rule: The rule; None where none fits.
         ways: Every way to read its sizes with which the shapes come out right.
         problem: Why there is none.
+        options: Every value that may be read, for the sizes of which there are several.
     """
 
     rule: Rule | None = None
     ways: tuple[_Way, ...] = ()
     problem: str = ""
+    options: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(slots=True)
@@ -149,15 +153,18 @@ def _ways(
     assert rule.term is not None
     ways: list[_Way] = []
     problem = ""
-    for values in islice(product(*options.values()), MOST):
+    several = {name: values for name, values in options.items() if len(values) > 1}
+    if prod(map(len, several.values())) > MOST:
+        return _Found(rule, problem=f"its sizes can be read in more than {MOST} ways: give {' or '.join(several)}")
+    for values in product(*options.values()):
         sizes = dict(zip(options, values, strict=True))
         try:
-            expr = build(rule.term, Scope(measure.source, words, sizes, weight.shape))
+            expr = normal(build(rule.term, Scope(measure.source, words, sizes, weight.shape)))
         except RulesError as error:
             problem = problem or str(error)
             continue
         ways.append(_Way(tuple(sizes.items()), expr))
-    return _Found(rule, tuple(ways), "" if ways else problem)
+    return _Found(rule, tuple(ways), "" if ways else problem, tuple(several.items()))
 
 
 def sizes_of(rule: Rule, rules: RuleSet) -> tuple[str, ...]:
@@ -205,11 +212,23 @@ def _entry(key: str, weight: Weight, found: _Found, agreed: Mapping[str, set[int
     if len(exprs) != 1 or found.rule is None:
         reason = _ambiguous(exprs, found) if exprs else found.problem
         return Entry(key, weight.shape, weight.dtype, "unmapped", None, Evidence("rules", (reason,)))
-    claim: Status = "guessed" if found.rule.claim == "guessed" else "structural"
-    reasons = [f"by the rule {found.rule.target}", *([found.rule.reason] if found.rule.reason else [])]
+    chosen = _chosen(found, fitting or list(found.ways))
+    claim: Status = "guessed" if found.rule.claim == "guessed" or chosen else "structural"
+    reasons = [f"by the rule {found.rule.target}", *([found.rule.reason] if found.rule.reason else []), *chosen]
     if found.rule.claim == "proved":
         reasons.append("which a run showed for the models that it was learned from")
     return Entry(key, weight.shape, weight.dtype, claim, exprs[0], Evidence("rules", tuple(reasons)))
+
+
+def _chosen(found: _Found, ways: Sequence[_Way]) -> list[str]:
+    """The sizes that could be read otherwise as well: shapes tell which is right, but only of those that were read."""
+    taken = dict(ways[0].sizes)
+    return [
+        f"{name} is taken to be {taken[name]}, because shapes do not come out right with "
+        f"{' or '.join(str(value) for value in values if value != taken[name])}"
+        for name, values in found.options
+        if len({dict(way.sizes)[name] for way in ways}) == 1
+    ]
 
 
 def _ambiguous(exprs: list[Expr], found: _Found) -> str:

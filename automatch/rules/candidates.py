@@ -96,7 +96,7 @@ class Candidates:
                 if _DEPTHS & set(path.rsplit(".", 1)[-1].split("_")):
                     continue
                 rank = self._rank(side, path, relevant[side])
-                if rank is None or (values is not None and value not in values):
+                if rank is None or (values is not None and value not in values and group.seen[0].example == 0):
                     continue
                 yield from (Candidate(Carried(side, pattern), rank) for pattern in _with_variables(path, group))
 
@@ -151,11 +151,12 @@ def pruned(found: list[Candidate]) -> list[Candidate]:
         reading = each.reading
         name = str(reading.path).rsplit(".", 1)[-1] if isinstance(reading, Carried) else reading
         kept.setdefault((reading.side, name) if isinstance(reading, Carried) else reading, each)
-    likely = [each for each in kept.values() if not _is_length(each.reading)]
+    likely = [each for each in kept.values() if not is_length(each.reading)]
     return likely or list(kept.values())
 
 
-def _is_length(reading: Reading) -> bool:
+def is_length(reading: Reading) -> bool:
+    """Whether a reading says how long inputs may be, to judge by its name."""
     return isinstance(reading, Carried) and bool(_LENGTHS & set(str(reading.path).rsplit(".", 1)[-1].split("_")))
 
 

@@ -34,7 +34,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, get_args
 
 from automatch.core.files import replacing
-from automatch.core.json_fields import Members, check_kind, fault, faults_of, items, member, name, natural, string
+from automatch.core.json_fields import (
+    Members,
+    boolean,
+    check_kind,
+    fault,
+    faults_of,
+    items,
+    member,
+    name,
+    natural,
+    string,
+)
 from automatch.core.mapping_file import read_text
 from automatch.errors import MappingFormatError, RulesError, together
 from automatch.rules import formula as formulas
@@ -117,7 +128,9 @@ def _rule_line(rule: Rule) -> str:
     if rule.term is None:
         return f"{target} = {_quoted(rule.reason)}"
     term = _quoted(term_text(rule.term))
-    return f"{target} = {{is = {term}, because = {_quoted(rule.reason)}}}" if rule.reason else f"{target} = {term}"
+    further = ["partial = true"] if rule.partial else []
+    further += [f"because = {_quoted(rule.reason)}"] if rule.reason else []
+    return f"{target} = {{is = {term}, {', '.join(further)}}}" if further else f"{target} = {term}"
 
 
 def loads(text: str, where: str) -> RuleSet:
@@ -224,8 +237,9 @@ def _rule(key: str, claim: Claim) -> Callable[[object, str], Rule]:
             return Rule(target, _said(read_term, name(value, where), where), claim)
         members = Members.of(value, where)
         written, reason = members.take("is", name), members.take_or("because", string, "")
+        partial = members.take_or("partial", boolean, False)
         members.close()
-        return Rule(target, _said(read_term, written, where), claim, reason)
+        return Rule(target, _said(read_term, written, where), claim, reason, partial)
 
     return rule
 
@@ -250,6 +264,7 @@ def _contradictions(rules: RuleSet) -> Iterator[str]:
         for reading in (*size.readings, *size.otherwise):
             own = formulas.names(reading.formula) if isinstance(reading, Derived) else ()
             yield from (f"size {size.name}: {each} is not in [sizes]" for each in own if each not in sizes)
+    yield from (f"size {size.name} is derived from itself" for size in rules.sizes if size.name in _inner(size, rules))
     for rule in rules.rules:
         if rule.term is None:
             continue
@@ -258,6 +273,20 @@ def _contradictions(rules: RuleSet) -> Iterator[str]:
         mentioned += [name for formula in formulas_of(rule.term) for name in formulas.names(formula)]
         loose = [name for name in dict.fromkeys(mentioned) if name not in known]
         yield from (f"{str(rule.target)!r}: {name} is neither in the key nor in [sizes]" for name in loose)
+
+
+def _inner(size: Size, rules: RuleSet) -> set[str]:
+    """The names of all sizes that a size is derived from, at any depth."""
+    known = {each.name: each for each in rules.sizes}
+    found: set[str] = set()
+    left = [size]
+    while left:
+        each = left.pop()
+        readings = (r for r in (*each.readings, *each.otherwise) if isinstance(r, Derived))
+        fresh = {name for r in readings for name in formulas.names(r.formula)} - found
+        found |= fresh
+        left += [known[name] for name in fresh if name in known]
+    return found
 
 
 def _loops(term: Term) -> Iterator[str]:

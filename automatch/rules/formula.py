@@ -85,7 +85,7 @@ def text(formula: Formula) -> str:
             return str(value)
         case Name(name=name):
             return name
-        case Binary(op="*", left=Number(value=-1), right=right):
+        case Binary(op="*", left=Number(value=-1), right=Name() | Binary() as right):
             return f"-{_operand(right, '*', right=True)}"
         case Binary(op=op, left=left, right=right):
             return f"{_operand(left, op, right=False)} {op} {_operand(right, op, right=True)}"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from automatch.core.expr import Expr
 from automatch.core.mapping import Entry, MappingRecord, Status
 from automatch.errors import RulesError, together
 from automatch.lift.keys import Keys
 from automatch.rules.adapt import adapt, used_sizes
+from automatch.rules.coverage import partial
 from automatch.rules.depths import Depths
 from automatch.rules.folding import Group, Seen, fold
 from automatch.rules.pattern import parse
-from automatch.rules.repeats import repeated
+from automatch.rules.repeats import refuse_turns, repeated
 from automatch.rules.ruleset import Claim, Rule, RuleSet
 from automatch.rules.siblings import merged
 from automatch.rules.sizing import Sizing
 from automatch.rules.spell import normal, spelled
 from automatch.rules.splitting import numbered
+from automatch.rules.terms import Term
 from automatch.rules.ties import untied
 
 _SURENESS: tuple[Status, ...] = ("proved", "structural", "guessed", "unmapped")
@@ -37,7 +42,7 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
         Rules that give every entry of the mapping again. What does not generalise is in the notes.
 
     Raises:
-        RulesError: Keys have braces, which stand for variables in rules.
+        RulesError: Keys have braces, which stand for variables in rules; or several mappings contradict each other.
 
     Example:
         >>> from automatch.core.expr import Source
@@ -60,7 +65,9 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     groups = fold(seen, depths)
     counts = list(depths.made.values())
     sizing = Sizing(records, groups, frozenset(size.name for size in counts))
-    every = merged([_rule(group, sizing) for group in groups])
+    _refuse_contradictions(groups)
+    some = partial(groups) | _tied(groups, records)
+    every = merged([replace(_rule(group, sizing), partial=group.target in some) for group in groups])
     rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them
     used = used_sizes(rules, [*counts, *sizing.made.values()])
     notes = tuple(f"{key}: {note}" for key, note in sizing.notes.items())
@@ -68,11 +75,25 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     return _checked(found, records)
 
 
+def _tied(groups: Sequence[Group], records: Sequence[MappingRecord]) -> set[str]:
+    """Targets made of the second key of a tied weight, which checkpoints often leave out."""
+    aliases = {alias for record in records for weight in record.source.weights for alias in weight.aliases}
+    return {group.target for group in groups if any(aliases & set(seen.entry.sources) for seen in group.seen)}
+
+
 def _refuse_braces(records: Sequence[MappingRecord]) -> None:
     entries = [entry for record in records for entry in record.entries]
     braced = [key for entry in entries for key in (entry.target, *entry.sources) if "{" in key or "}" in key]
     if braced:
         raise together(RulesError, "braces stand for variables in rules; rename these keys first:", braced)
+
+
+def _refuse_contradictions(groups: Sequence[Group]) -> None:
+    counts = Counter(group.target for group in groups)
+    problems = [f"{target} is made in {count} ways" for target, count in counts.items() if count > 1]
+    if problems:
+        headline = "the mappings do not follow the same rules, so learn from each of them alone:"
+        raise together(RulesError, headline, problems)
 
 
 def _seen(record: MappingRecord, example: int) -> list[Seen]:
@@ -84,9 +105,15 @@ def _taken_apart(entry: Entry, known: Keys, example: int) -> Seen:
     if entry.expr is None:
         return Seen(entry, None, example)
     try:
-        return Seen(entry, repeated(spelled(entry.expr), known), example)
+        return Seen(entry, repeated(_spelled(entry.expr), known), example)
     except RulesError:
         return Seen(entry, None, example)
+
+
+def _spelled(expr: Expr) -> Term:
+    term = spelled(expr)
+    refuse_turns(term)
+    return term
 
 
 def _rule(group: Group, sizing: Sizing) -> Rule:
@@ -104,7 +131,7 @@ def _why_not(group: Group) -> str:
     entry = group.seen[0].entry
     if entry.expr is not None:
         try:
-            spelled(entry.expr)
+            _spelled(entry.expr)
         except RulesError as error:
             return str(error)
     return "; ".join(entry.evidence.reasons[:1])

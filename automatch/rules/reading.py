@@ -228,16 +228,12 @@ class _Reader:
         if not self.sees("("):
             return self.key(word, start)
         stem, dot, method = word.rpartition(".")
-        if dot:
-            self.at = start + len(stem)
-            return self.suffixes(Key(parse_pattern(stem)))
-        return self.suffixes(self.call(method))
+        return self.key(stem, start) if dot else self.suffixes(self.call(method))
 
-    def key(self, word: str, start: int) -> Term | Scalar:
-        stem, dot, last = word.rpartition(".")
-        if dot and last == "T":
-            self.at = start + len(stem)
-            word = stem
+    def key(self, word: str, start: int) -> Term:
+        while word.endswith(".T"):
+            word = word.removesuffix(".T")
+        self.at = start + len(word)
         return self.suffixes(Key(parse_pattern(word)))
 
     def bracketed(self) -> float:

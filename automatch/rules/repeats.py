@@ -15,13 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from automatch.errors import RulesError
 from automatch.lift.keys import Keys, Numbers
+from automatch.rules.formula import Number
 from automatch.rules.pattern import Pattern, parse
 from automatch.rules.splitting import fill, split
-from automatch.rules.terms import Join, Key, Term, children, keys, with_children
+from automatch.rules.terms import Index, Join, Key, Term, children, formulas, keys, with_children, with_formulas
 
 LOOPS = ("e", "f", "g", "h")
 """What loop variables are called, the outermost first."""
+
+FEW = 4
+"""So many slices of one kind may well be parts in another order, gates or thirds, rather than one for every head."""
 
 
 def repeated(term: Term, known: Keys, depth: int = 0) -> Term:
@@ -86,6 +91,46 @@ def _with_loop(parts: Sequence[Term], places: set[int], name: str) -> Iterator[T
         here = {place - done for place in places}
         yield with_numbers(part, [f"{{{name}}}" if place in here else None for place in range(count)])
         done += count
+
+
+def refuse_turns(term: Term) -> None:
+    """Refuse slices of one weight that take turns, as the query, key and value of head after head.
+
+    Their number is a size of the models at hand, and for another number no term of this form is right.
+
+    Raises:
+        RulesError: There are such turns.
+
+    Example:
+        >>> from automatch.rules.reading import read_term
+        >>> refuse_turns(read_term("cat(qkv[4:8], qkv[0:4])"))
+        >>> refuse_turns(read_term("cat(qkv[0:4], qkv[8:10].T, qkv[4:8], qkv[10:12].T)"))
+        Traceback (most recent call last):
+        automatch.errors.RulesError: it joins slices of qkv in 2 turns, and no rule says how many in other models
+    """
+    if isinstance(term, Join) and not term.each:
+        period = _period([_bare(part) for part in term.parts])
+        turns = len(term.parts) // period
+        own = {str(key) for part in term.parts[:period] for key in keys(part)}
+        one = all({str(key) for key in keys(part)} <= own for part in term.parts)
+        if one and any(map(_sliced, term.parts)) and turns > (1 if period > 1 else FEW):
+            read = ", ".join(sorted(own))
+            raise RulesError(f"it joins slices of {read} in {turns} turns, and no rule says how many in other models")
+    for child in children(term):
+        refuse_turns(child)
+
+
+def _period(parts: Sequence[Term]) -> int:
+    count = len(parts)
+    return next(p for p in range(1, count + 1) if count % p == 0 and list(parts) == list(parts[:p]) * (count // p))
+
+
+def _bare(part: Term) -> Term:
+    return with_formulas(part, [Number(0)] * len(formulas(part)))
+
+
+def _sliced(term: Term) -> bool:
+    return isinstance(term, Index) or any(map(_sliced, children(term)))
 
 
 def masked(term: Term) -> Term:

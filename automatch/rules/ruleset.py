@@ -23,12 +23,15 @@ class Rule:
         term: What they are made of; None where that is not determined.
         claim: How sure the mapping was that the rule was learned from, at its weakest key.
         reason: For an undetermined one, why; for any other, what to know of it. May be empty.
+        partial: Whether the source need not be there: only some of the numbers that its variables may take have such
+            keys, as where the first layers have no experts, or it is the second key of a tied weight.
     """
 
     target: Pattern
     term: Term | None
     claim: Claim = "structural"
     reason: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

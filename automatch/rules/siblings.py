@@ -35,12 +35,14 @@ class _Merge:
         term: The term with marks where the word carries over.
         claim: How sure the rules are.
         reason: What is said of them.
+        partial: Whether they hold for some numbers only.
     """
 
     target: str
     term: Term | None
     claim: str
     reason: str
+    partial: bool
 
 
 _MARK = "\0"
@@ -85,11 +87,11 @@ def _offers(rule: Rule, name: str) -> Iterator[tuple[_Merge, str]]:
         word = text[start:stop]
         target = text[:start] + _MARK + text[stop:]
         if rule.term is None or not keys(rule.term):
-            yield _Merge(target, rule.term, rule.claim, rule.reason), word
+            yield _Merge(target, rule.term, rule.claim, rule.reason, rule.partial), word
             continue
         term = _without(rule.term, word)
         if term != rule.term:
-            yield _Merge(target, term, rule.claim, rule.reason), word
+            yield _Merge(target, term, rule.claim, rule.reason, rule.partial), word
 
 
 def _words(text: str) -> Iterator[Span]:

@@ -16,7 +16,7 @@ from math import gcd
 from automatch.core.mapping import MappingRecord
 from automatch.rules import pattern as patterns
 from automatch.rules.build import Scope
-from automatch.rules.candidates import Candidates, anywhere
+from automatch.rules.candidates import Candidates, anywhere, is_length
 from automatch.rules.cuts import Cuts, Part
 from automatch.rules.derivations import derivations, renamed
 from automatch.rules.folding import Group
@@ -50,7 +50,7 @@ class Sizing:
         taken: Names that other sizes have.
         candidates: Where their numbers may come from.
         cuts: Where their weights are cut.
-        made: The sizes, by their readings.
+        made: The sizes, by their readings, and by the place that alone they are for.
         notes: By the pattern of target keys, what was taken to be the same in all models.
     """
 
@@ -59,7 +59,7 @@ class Sizing:
     taken: frozenset[str] = frozenset()
     candidates: Candidates = field(init=False)
     cuts: Cuts = field(default_factory=Cuts)
-    made: dict[tuple[Reading, ...], Size] = field(default_factory=dict)
+    made: dict[tuple[tuple[Reading, ...], str], Size] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,7 +80,10 @@ class Sizing:
         for place in reversed(range(len(rows[0]))):
             around = self._around(rows[0], place, formulas)
             if place not in formulas:
-                formulas[place] = self._formula([row[place] for row in rows], group.columns[place], group, around)
+                owner = f"{group.target}#{place}"
+                formulas[place] = self._formula(
+                    [row[place] for row in rows], group.columns[place], group, around, owner
+                )
         return _trimmed(with_formulas(group.term, [formulas[place] for place in range(len(rows[0]))]))
 
     def _around(self, row: Row, place: int, formulas: Mapping[int, Formula]) -> list[Formula] | None:
@@ -112,7 +115,9 @@ class Sizing:
         unknown: dict[int, list[int]] = {}
         for place, (slot, column) in enumerate(zip(row, group.columns, strict=True)):
             told = slot.target_axis is not None or slot.source_axis is not None or max(column) <= SMALL
-            if slot.kind == "view" and not told and not self.candidates.singles(column, group, axes=False):
+            if slot.kind != "view" or told:
+                continue
+            if all(is_length(each.reading) for each in self.candidates.singles(column, group, axes=False)):
                 unknown.setdefault(slot.node, []).append(place)
         for node, places in unknown.items():
             found[node] = found[node] if found.get(node) in places else places[-1]
@@ -120,8 +125,18 @@ class Sizing:
 
     # One place
 
-    def _formula(self, row: Sequence[Slot], column: Column, group: Group, around: Sequence[Formula] | None) -> Formula:
-        """What stands in one place."""
+    def _formula(
+        self, row: Sequence[Slot], column: Column, group: Group, around: Sequence[Formula] | None, owner: str
+    ) -> Formula:
+        """What stands in one place.
+
+        Args:
+            row: The place, in every entry.
+            column: The number there, in every entry.
+            group: The entries.
+            around: What the end of a slice is divided by; None where nothing tells.
+            owner: The place, as a name.
+        """
         slot = row[0]
         if slot.kind == "stop" and all(each.cut and each.stop == each.cut.length for each in row):
             return END
@@ -129,11 +144,11 @@ class Sizing:
             return Number(column[0])
         if slot.kind == "single":
             own = {name: tuple(int(words[name]) for words in group.words) for name in group.words[0]}
-            return follow(column, own) or self._open(slot, column, group)
+            return follow(column, own) or self._open(slot, column, group, owner)
         found = self._certain(slot, column, group)
         if found is None and around is not None:
             found = self._cut(row, group, around)
-        return found or self._open(slot, column, group)
+        return found or self._open(slot, column, group, owner)
 
     def _certain(self, slot: Slot, column: Column, group: Group) -> Formula | None:
         """A size that the construction gives."""
@@ -176,14 +191,25 @@ class Sizing:
             before.append(self.cuts.before(slot.cut, slot.value * slot.cut.unit, seen.example))
         if len({len(parts) for parts in before}) != 1:
             return None
-        lengths = [self._length(parts, group) for parts in zip(*before, strict=True)]
-        known = [length for length in lengths if length is not None]
-        if known and len(known) == len(lengths):
-            return _divided(reduce(lambda one, other: Binary("+", one, other), known), around)
-        share = self._share(row, len(before[0]), group)
-        return None if share is None else _divided(share, around)
+        every = list(zip(*before, strict=True))
+        found = _sum([self._taken(parts, group) for parts in every]) or self._share(row, len(every), group)
+        if found is None and (around or len(every) > 1):
+            counted = enumerate(self._counted(parts, group, f"{row[0].cut}#{n}") for n, parts in enumerate(every))
+            found = _sum([self._taken(every[n], group) or length for n, length in counted])
+        return None if found is None else _divided(found, around)
 
-    def _length(self, parts: Sequence[Part], group: Group) -> Formula | None:
+    def _counted(self, parts: Sequence[Part], group: Group, owner: str) -> Formula | None:
+        """The length of a part that no target weight is: what the models carry, or a formula of that."""
+        lengths = tuple(part.length for part in parts)
+        if max(lengths) <= SMALL:
+            return None
+        found = self.candidates.singles(lengths, group, axes=False)
+        readings: list[Reading] = [each.reading for each in found]
+        if all(map(is_length, readings)):  # none, or some that are seldom meant
+            readings = [*(Derived(formula) for formula in self._derived(lengths, group, owner)), *readings]
+        return Name(self._named(readings, lengths[0], owner=owner)) if readings else None
+
+    def _taken(self, parts: Sequence[Part], group: Group) -> Formula | None:
         """The length of a part, by the target weight that takes it."""
         taker = parts[0].taker
         if taker is None or any(part.taker != taker for part in parts):
@@ -208,7 +234,7 @@ class Sizing:
                 return Binary("//", times, Number(whole))
         return None
 
-    def _open(self, slot: Slot, column: Column, group: Group) -> Formula:
+    def _open(self, slot: Slot, column: Column, group: Group, owner: str) -> Formula:
         """A number that may come from several places."""
         ends = slot.kind in ("start", "stop", "fill")
         singles = self.candidates.singles(column, group, beside=ends, axes=ends)
@@ -217,33 +243,59 @@ class Sizing:
             readings = [each.reading for each in singles]
             if literal and slot.kind in ("view", "fill"):
                 readings.append(Derived(Number(column[0])))
-            return Name(self._named(readings, column[0]))
-        derived = [] if literal else self._derived(column, group)
+            if slot.kind == "view":  # beside an axis that is left to the others, no shape tells
+                readings += self._halved(column, group, owner)
+            shared = len(readings) > 1 and _one_meaning(readings)
+            if slot.kind == "parts" and singles[0].rank > 0 and not shared:  # no shape tells a wrong number of heads
+                readings += [Derived(formula) for formula in self._derived(column, group, owner)]
+            return Name(self._named(readings, column[0], owner=owner))
+        halved = self._halved(column, group, owner) if literal and slot.kind == "view" else []
+        if halved:
+            return Name(self._named([Derived(Number(column[0])), *halved], column[0], owner=owner))
+        derived = [] if literal else self._derived(column, group, owner)
         if len(derived) == 1:
             return derived[0]
         if derived:
-            return Name(self._named([Derived(formula) for formula in derived], column[0]))
+            return Name(self._named([Derived(formula) for formula in derived], column[0], owner=owner))
         if not literal or slot.kind == "parts":
             self.notes.setdefault(group.target, f"{column[0]} is taken to be the same in every model")
         return Number(column[0])
 
-    def _derived(self, column: Column, group: Group) -> list[Formula]:
+    def _halved(self, column: Column, group: Group, owner: str) -> list[Reading]:
+        """Half of what the models carry: 4 may be half a head, where heads are small."""
+        if max(column) <= 2:
+            return []
+        doubled = tuple(2 * value for value in column)
+        singles = self.candidates.singles(doubled, group, axes=False)
+        if not singles:
+            return []
+        name = self._named([each.reading for each in singles], doubled[0], owner=f"{owner}/2")
+        return [Derived(Binary("//", Name(name), Number(2)))]
+
+    def _derived(self, column: Column, group: Group, owner: str) -> list[Formula]:
         """The simplest formulas of other sizes that give a number."""
         known = list(dict.fromkeys(values for _, values in self.candidates.pool(group)))
         found = derivations(column, known)[:MOST]
-        return [renamed(formula, lambda place: self._operand(known[place], group)) for formula in found]
+        return [renamed(formula, lambda place: self._operand(known[place], group, owner)) for formula in found]
 
-    def _operand(self, column: Column, group: Group) -> str:
+    def _operand(self, column: Column, group: Group, owner: str) -> str:
         """The name of a size that others are derived from."""
         singles = self.candidates.singles(column, group)
         best = [each.reading for each in singles if each.rank == singles[0].rank]
-        return self._named(best, column[0])
+        return self._named(best, column[0], owner=f"{owner}:{column}")
 
-    def _named(self, readings: Sequence[Reading], example: int, otherwise: Sequence[Reading] = ()) -> str:
-        key = tuple(readings)
+    def _named(
+        self, readings: Sequence[Reading], example: int, otherwise: Sequence[Reading] = (), owner: str = ""
+    ) -> str:
+        """The name of a size.
+
+        Where one example does not tell which of its readings is meant, it is the size of one place alone: heads of
+        queries and heads of keys may be equal in small models, and are not in others.
+        """
+        key = (tuple(readings), "" if _one_meaning(readings) else owner)
         if key not in self.made:
             taken = {size.name for size in self.made.values()} | self.taken
-            self.made[key] = Size(_free(_name(readings[0]), taken), key, example, tuple(otherwise))
+            self.made[key] = Size(_free(_name(readings[0]), taken), key[0], example, tuple(otherwise))
         return self.made[key].name
 
 
@@ -260,9 +312,24 @@ def _origin(of: Term, axis: int) -> int | None:
             return None
 
 
+def _one_meaning(readings: Sequence[Reading]) -> bool:
+    """Whether readings say the same thing: one alone, or what both models carry under one name."""
+    if len(readings) == 1:
+        return True
+    words = {str(each.path).rsplit(".", 1)[-1] if isinstance(each, Carried) else "" for each in readings}
+    sides = [each.side for each in readings if isinstance(each, Carried)]
+    return len(words) == 1 and len(set(sides)) == len(readings)
+
+
 def _first(row: Row, node: int) -> int:
     """The place of an operator's first size."""
     return next(place for place, slot in enumerate(row) if slot.node == node)
+
+
+def _sum(parts: Sequence[Formula | None]) -> Formula | None:
+    """All parts together; None where one is not known, or there is none."""
+    known = [part for part in parts if part is not None]
+    return reduce(lambda one, other: Binary("+", one, other), known) if known and len(known) == len(parts) else None
 
 
 def _divided(formula: Formula, by: Sequence[Formula]) -> Formula:

@@ -108,6 +108,10 @@ def normal(expr: Expr) -> Expr:
             return reshaped(of, shape)
         case Slice(of=of, start=0, stop=stop, axis=axis) if stop == of.shape[axis]:
             return of
+        case Affine(of=of, scale=1.0, shift=0.0):
+            return of
+        case Affine(of=Affine(of=of, scale=scale, shift=0.0), scale=1.0, shift=shift):
+            return Affine(of, scale, shift)
         case _:
             return expr
 

@@ -5,8 +5,8 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automatch.lift.keys import split
 from automatch.report.patterns import collapse, ranges, shortened
-from automatch.rules.template import split
 
 WORDS = st.sampled_from(["blocks", "w", "ffn", "0", "1", "2", "3", "10", "007", "weight1", ""])
 KEYS = st.lists(st.lists(WORDS, min_size=1, max_size=4).map(".".join), unique=True, max_size=30)

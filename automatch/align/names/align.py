@@ -12,6 +12,7 @@ from automatch.align.names.patterns import Path, Pattern, collapse, shared_prefi
 from automatch.align.names.rounds import match_patterns
 from automatch.align.names.runs import run_order
 from automatch.align.names.stacks import stacks
+from automatch.align.names.unstacks import unstacks
 from automatch.align.policy import LayerPolicy
 from automatch.core.alignment import Alignment, Assignment
 from automatch.core.graph import Graph, Weight
@@ -47,6 +48,7 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
     pairing = layers_of(first.chains, old, new, layers)
     done = _by_target(lift(first, pairing))
     done |= _by_target(stacks(first, old, pairing, done))
+    done |= _by_target(unstacks(first, old, pairing, done))
 
     old_rest = _left_over(old, [match.source for match in first.matches], first.chains.values())
     new_rest = _left_over(new, [match.target for match in first.matches], first.chains)
