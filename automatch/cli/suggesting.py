@@ -41,7 +41,7 @@ def run(source: str, target: str | None, output: Path | None, rules: Path | None
         found.rules().save(rules)
         written.append(f"\nwrote {rules}")
     show([*suggestion_report(found), *written])
-    return 1 if found.uncovered else 0
+    return 1 if found.uncovered or found.missing else 0
 
 
 def remember(mapping: Path, name: str, family: str, output: Path) -> None:

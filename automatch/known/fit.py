@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from automatch.core.mapping import Entry, Side
 from automatch.errors import InverseError, RulesError
 from automatch.inverse import inverse
-from automatch.known.forward import target_of
+from automatch.known.forward import Lead, lead_of
 from automatch.known.known import Known
 from automatch.rules.adapt import adapt
 from automatch.rules.learn import learn
@@ -61,23 +61,23 @@ def fits(library: Sequence[Known], source: Side, target: Side) -> list[Fit]:
     return sorted(found, key=lambda fit: (-fit.share, -len(fit.used), fit.title))
 
 
-def leads(library: Sequence[Known], source: Side) -> list[tuple[Fit, Side]]:
-    """The conversions of a library that read a source, each with the target that it leads to, the best first.
+def leads(library: Sequence[Known], source: Side) -> list[tuple[Fit, Lead]]:
+    """The conversions of a library that read a source, each with what it leads to, the best first.
 
     Args:
         library: The known conversions.
         source: The source's keys, shapes and sizes.
     """
     ours = _templates(source)
-    found: list[tuple[Fit, Side]] = []
+    found: list[tuple[Fit, Lead]] = []
     for known in library:
         for backwards in (False, True):
             if not ours & _templates(known.target if backwards else known.source):
                 continue
             rules = _directed(known, backwards)
-            target = None if rules is None else target_of(rules, source)
-            if target is not None and target.weights:
-                found.extend((fit, target) for fit in _fit(known, backwards, source, target))
+            led = None if rules is None else lead_of(rules, source)
+            if led is not None and led.target.weights:
+                found.extend((fit, led) for fit in _fit(known, backwards, source, led.target))
     return sorted(found, key=lambda pair: (-len(pair[0].used), pair[0].title))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from automatch.core.graph import Shape, Weight
 from automatch.core.mapping import Side
@@ -16,38 +17,53 @@ from automatch.rules.formula import Binary, Formula, Name, Number
 from automatch.rules.measure import Measure
 from automatch.rules.pattern import Choice, Hole, Pattern
 from automatch.rules.ruleset import Rule, RuleSet
-from automatch.rules.terms import Fill, Join, Term, children, keys
+from automatch.rules.terms import Fill, Fit, Join, Term, children, keys
 
 Words = Mapping[str, str]
 
 
-def target_of(rules: RuleSet, source: Side) -> Side:
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Where rules lead to.
+
+    Attributes:
+        target: The keys that they can make of a source, block by block.
+        missing: Patterns of keys that they cannot, each with the reason.
+    """
+
+    target: Side
+    missing: tuple[str, ...] = ()
+
+
+def lead_of(rules: RuleSet, source: Side) -> Lead:
     """The target that rules lead to from a source.
 
     Args:
         rules: The rules; sizes that only the target tells are not there.
         source: The source's keys, shapes and sizes.
 
-    Returns:
-        The target's side, with the keys that the rules can make of this source, block by block.
-
     Example:
         >>> from automatch.rules.pattern import parse
         >>> from automatch.rules.reading import read_term
         >>> rules = RuleSet("", "", (Rule(parse("h.{i}.w"), read_term("layers.{i + 1}.w.T")),))
         >>> side = Side("", "names", tuple(Weight(f"layers.{i}.w", (2, 3), "float32") for i in (1, 2)))
-        >>> [(weight.name, weight.shape) for weight in target_of(rules, side).weights]
+        >>> [(weight.name, weight.shape) for weight in lead_of(rules, side).target.weights]
         [('h.0.w', (3, 2)), ('h.1.w', (3, 2))]
     """
     measure = Measure(source, Side("", "names", ()), rules.sizes)
     found: dict[str, Shape] = {}
+    missing: dict[str, str] = {}
     for rule in rules.rules:
         for words in _assignments(rule, list(measure.source.weights)):
-            shape = _shape(rule, words, rules, measure)
-            if shape is not None:
-                found.setdefault(patterns.fill(rule.target, words), shape)
+            try:
+                found.setdefault(patterns.fill(rule.target, words), _shape(rule, words, rules, measure))
+            except RulesError as error:  # the rule says nothing here
+                missing.setdefault(str(rule.target), str(error))
     dtype = next((weight.dtype for weight in source.weights), "float32")
-    return Side(rules.target, "names", tuple(Weight(key, found[key], dtype) for key in in_blocks(list(found))))
+    weights = tuple(Weight(key, found[key], dtype) for key in in_blocks(list(found)))
+    made = {str(rule.target) for rule in rules.rules if any(patterns.match(rule.target, key) for key in found)}
+    said = tuple(f"{target}: {why}" for target, why in missing.items() if target not in made)
+    return Lead(Side(rules.target, "names", weights), said)
 
 
 def _assignments(rule: Rule, source: Sequence[str]) -> Iterator[Words]:
@@ -120,18 +136,20 @@ def _words(leaf: Pattern, found: Sequence[str]) -> Words | None:
     return words
 
 
-def _shape(rule: Rule, words: Words, rules: RuleSet, measure: Measure) -> Shape | None:
-    """The shape of what a rule makes; None where sizes or sources are missing, or several sizes are possible."""
+def _shape(rule: Rule, words: Words, rules: RuleSet, measure: Measure) -> Shape:
+    """The shape of what a rule makes.
+
+    Raises:
+        RulesError: Sizes or sources are missing, or several sizes are possible.
+    """
     assert rule.term is not None
-    if isinstance(rule.term, Fill) and rule.term.shape is None:
-        return None
+    if isinstance(rule.term, Fill | Fit) and rule.term.shape is None:
+        raise RulesError("only a target tells its shape")
     sizes: dict[str, int] = {}
     for name in sizes_of(rule, rules):
         values = measure.values(name, words)
         if len(values) != 1:
-            return None
+            several = f"may be {' or '.join(map(str, values))}" if values else "is told by a target alone"
+            raise RulesError(f"the size {name} {several}")
         sizes[name] = values[0]
-    try:
-        return shape_of(rule.term, Scope(measure.source, words, sizes, ()))
-    except RulesError:  # a source is missing, or sizes do not fit: the rule says nothing here
-        return None
+    return shape_of(rule.term, Scope(measure.source, words, sizes, ()))

@@ -31,6 +31,7 @@ def suggestion_report(found: Suggestion) -> list[RenderableType]:
         facts(_facts(found)),
         *_listed("guessed, to be looked at", [e.target for e in record.entries if e.status == "guessed"]),
         *_listed("nothing is known of", list(found.uncovered)),
+        *_missing(found.missing),
         *_listed("source weights that nothing reads", list(record.unused)),
         Text(
             "\nNext: automatch prove SOURCE TARGET --mapping DRAFT runs both models and says which weights are right."
@@ -72,6 +73,12 @@ def _origin(entry: Entry) -> str:
     if entry.expr is None:
         return "nothing known"
     return "from known conversions" if entry.evidence.method == "rules" else "from names, shapes and order"
+
+
+def _missing(patterns: Sequence[str]) -> list[RenderableType]:
+    if not patterns:
+        return []
+    return [Text("\nkeys that the rules speak of, and that need a target:"), *map(indented, patterns)]
 
 
 def _listed(title: str, keys: Sequence[str]) -> list[RenderableType]:

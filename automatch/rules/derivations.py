@@ -35,6 +35,19 @@ def derivations(column: Column, known: Sequence[Column]) -> list[Formula]:
     return []
 
 
+def products(column: Column, known: Sequence[Column]) -> list[Formula]:
+    """The products of two known numbers that give a number.
+
+    Example:
+        >>> from automatch.rules.formula import text
+        >>> [text(formula) for formula in products((24,), [(4,), (6,), (3,), (8,)])]
+        ['_0 * _1', '_2 * _3']
+    """
+    names = [Name(f"_{place}") for place in range(len(known))]
+    pairs = (Binary("*", one, other) for place, one in enumerate(names) for other in names[place + 1 :])
+    return [formula for formula in pairs if _gives(formula, column, known)]
+
+
 def _gives(formula: Formula, column: Column, known: Sequence[Column]) -> bool:
     for place, wanted in enumerate(column):
         try:

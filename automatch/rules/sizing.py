@@ -18,7 +18,7 @@ from automatch.rules import pattern as patterns
 from automatch.rules.build import Scope
 from automatch.rules.candidates import Candidates, anywhere, is_length
 from automatch.rules.cuts import Cuts, Part
-from automatch.rules.derivations import derivations, renamed
+from automatch.rules.derivations import derivations, products, renamed
 from automatch.rules.folding import Group
 from automatch.rules.following import Column, follow
 from automatch.rules.formula import Binary, Formula, Name, Number
@@ -26,7 +26,7 @@ from automatch.rules.pattern import parse
 from automatch.rules.ruleset import Axis, Carried, Derived, Reading, Size
 from automatch.rules.slots import Slot, slots
 from automatch.rules.terms import Call, Index, Key, Scale, Term, Transpose, children, keys, with_children, with_formulas
-from automatch.rules.wording import RESERVED
+from automatch.rules.wording import RESERVED, reading_text
 
 SMALL = 4
 """A number up to this may well be the same in every model: two halves, three parts, four shards."""
@@ -170,7 +170,23 @@ class Sizing:
         best = [each.reading for each in others if each.rank == others[0].rank]
         if isinstance(reading, Axis):
             reading = self._of_module(reading, column, group)
+        best = best or self._products(column, group, reading_text(reading))
         return Name(self._named([reading], column[0], best))
+
+    def _products(self, column: Column, group: Group, owner: str) -> list[Reading]:
+        """The products of two carried numbers that give a number: `num_key_value_heads * head_dim`."""
+        pool = [(each, values) for each, values in self.candidates.pool(group) if each.rank <= 1]
+        known = list(dict.fromkeys(values for _, values in pool))
+        found = products(column, known)
+        if len(found) > MOST:
+            return []
+
+        def named(place: int) -> str:
+            # no shape will tell coincidences apart, so every reading counts
+            singles = self.candidates.singles(known[place], group, axes=False)
+            return self._named([each.reading for each in singles], known[place][0], owner=f"{owner}:{known[place]}")
+
+        return [Derived(renamed(formula, named)) for formula in found]
 
     def _of_module(self, reading: Axis, column: Column, group: Group) -> Reading:
         """The same size read off the module's first parameter, so that a bias is cut as its weight is."""
