@@ -33,8 +33,8 @@ def of_config(config: Mapping[object, object], path: str = "config") -> Iterator
 
 
 def is_size(name: str, value: object) -> bool:
-    """Whether a named value may be a size: a whole number above 1 that is not there to identify something."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+    """Whether a named value may be a size: a whole number above 0 that is not there to identify something."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         return False
     return name.split("_")[-1] not in _IDENTIFIERS and name.isidentifier() and not name.startswith("_")
 

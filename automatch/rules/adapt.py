@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 
@@ -15,6 +15,7 @@ from automatch.rules import formula as formulas
 from automatch.rules import pattern as patterns
 from automatch.rules.build import Scope, build
 from automatch.rules.measure import Measure
+from automatch.rules.ones import grown
 from automatch.rules.pattern import Choice, Hole
 from automatch.rules.ruleset import Derived, Rule, RuleSet, Size
 from automatch.rules.spell import normal
@@ -118,6 +119,9 @@ def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int] |
     _refuse_foreign(found, rules, measure)
     agreed = _agreed(found)
     entries = tuple(_entry(key, measure.target.weights[key], each, agreed) for key, each in found.items())
+    doubt = grown(rules, measure)
+    if doubt:
+        entries = tuple(_doubted(entry, doubt) for entry in entries)
     named = f"rules from {rules.source or 'a source'} to {rules.target or 'a target'}"
     return MappingRecord(source, target, entries, notes=(f"made by {named}; nothing was run", *rules.notes))
 
@@ -218,6 +222,13 @@ def _entry(key: str, weight: Weight, found: _Found, agreed: Mapping[str, set[int
     if found.rule.claim == "proved":
         reasons.append("which a run showed for the models that it was learned from")
     return Entry(key, weight.shape, weight.dtype, claim, exprs[0], Evidence("rules", tuple(reasons)))
+
+
+def _doubted(entry: Entry, doubt: str) -> Entry:
+    if entry.expr is None:
+        return entry
+    reasons = (doubt, *entry.evidence.reasons)
+    return replace(entry, status="guessed", evidence=replace(entry.evidence, reasons=reasons))
 
 
 def _chosen(found: _Found, ways: Sequence[_Way]) -> list[str]:

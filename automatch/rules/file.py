@@ -52,7 +52,7 @@ from automatch.rules import formula as formulas
 from automatch.rules.pattern import check_target
 from automatch.rules.pattern import parse as parse_pattern
 from automatch.rules.reading import read_reading, read_term
-from automatch.rules.ruleset import Claim, Derived, Reading, Rule, RuleSet, Size
+from automatch.rules.ruleset import Carried, Claim, Derived, Reading, Rule, RuleSet, Size
 from automatch.rules.terms import Join, Term, children, keys
 from automatch.rules.terms import formulas as formulas_of
 from automatch.rules.wording import reading_text, term_text
@@ -93,6 +93,8 @@ def dumps(rules: RuleSet) -> str:
     head += [
         f"{side} = {_quoted(value)}" for side, value in (("source", rules.source), ("target", rules.target)) if value
     ]
+    if rules.ones:
+        head.append(f"ones = [{', '.join(_quoted(reading_text(reading)) for reading in rules.ones)}]")
     head += ["notes = [", *(f"  {_quoted(note)}," for note in rules.notes), "]"] if rules.notes else []
     sections = ["\n".join(head)]
     if rules.sizes:
@@ -178,10 +180,11 @@ def from_document(document: dict[str, object], where: str) -> RuleSet:
 def _rules(members: Members) -> RuleSet:
     source, target = members.take_or("source", string, ""), members.take_or("target", string, "")
     notes = members.take_or("notes", items(string), ())
+    ones = members.take_or("ones", _ones, ())
     sizes = members.take_or("sizes", _sizes, ())
     rules = tuple(rule for claim in CLAIMS for rule in members.take_or(claim, _section(claim), ()))
     members.close()
-    return RuleSet(source, target, rules, sizes, notes)
+    return RuleSet(source, target, rules, sizes, notes, ones)
 
 
 def _sizes(value: object, where: str) -> tuple[Size, ...]:
@@ -215,6 +218,13 @@ def _readings(value: object, where: str) -> tuple[Reading, ...]:
     if not found:
         raise fault(where, "one place to read the size from, at least", value)
     return tuple(_said(read_reading, each, where) for each in found)
+
+
+def _ones(value: object, where: str) -> tuple[Carried, ...]:
+    found = _readings(value, where)
+    if not all(isinstance(reading, Carried) for reading in found):
+        raise fault(where, "numbers that a model carries, such as source.config.num_heads", value)
+    return tuple(reading for reading in found if isinstance(reading, Carried))
 
 
 def _section(claim: Claim) -> Callable[[object, str], tuple[Rule, ...]]:

@@ -14,6 +14,7 @@ from automatch.rules.adapt import adapt, used_sizes
 from automatch.rules.coverage import partial
 from automatch.rules.depths import Depths
 from automatch.rules.folding import Group, Seen, fold
+from automatch.rules.ones import ones_of
 from automatch.rules.pattern import parse
 from automatch.rules.repeats import refuse_turns, repeated
 from automatch.rules.ruleset import Claim, Rule, RuleSet
@@ -71,7 +72,7 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them
     used = used_sizes(rules, [*counts, *sizing.made.values()])
     notes = tuple(f"{key}: {note}" for key, note in sizing.notes.items())
-    found = RuleSet(record.source.name, record.target.name, rules, used, notes)
+    found = RuleSet(record.source.name, record.target.name, rules, used, notes, ones_of(records))
     return _checked(found, records)
 
 
@@ -149,4 +150,4 @@ def _checked(rules: RuleSet, records: Sequence[MappingRecord]) -> RuleSet:
             notes.append(
                 f"{entry.target}: {'; '.join(made.evidence.reasons) if made.expr is None else 'comes out otherwise'}"
             )
-    return RuleSet(rules.source, rules.target, rules.rules, rules.sizes, tuple(dict.fromkeys(notes)))
+    return replace(rules, notes=tuple(dict.fromkeys(notes)))

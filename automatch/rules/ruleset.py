@@ -119,6 +119,8 @@ class RuleSet:
         rules: The rules, in the order of the target's keys.
         sizes: The sizes that terms speak of, by order of first use.
         notes: What a reader should know: what does not generalise, and what the claims rest on.
+        ones: Numbers of heads, groups or experts that were 1 where the rules were learned. What is done along such an
+            axis did not show; where one of them is larger, every weight is a guess.
     """
 
     source: str
@@ -126,6 +128,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     sizes: tuple[Size, ...] = ()
     notes: tuple[str, ...] = ()
+    ones: tuple[Carried, ...] = ()
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> RuleSet:

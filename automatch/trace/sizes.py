@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 
 from torch import Tensor, nn
 
@@ -43,8 +44,12 @@ def _members(value: object) -> Mapping[object, object]:
     """What a configuration says, whatever kind of object it is."""
     if isinstance(value, Mapping):
         return value
+    if isinstance(value, type):
+        return {}
+    if is_dataclass(value):  # those with slots have no vars()
+        return {each.name: getattr(value, each.name, None) for each in fields(value)}
     as_dict = getattr(value, "to_dict", None)
-    if isinstance(value, type) or not hasattr(value, "__dict__"):
+    if not hasattr(value, "__dict__"):
         return {}
     found: object = as_dict() if callable(as_dict) else vars(value)
     return dict(found) if isinstance(found, Mapping) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from hypothesis import strategies as st
 
@@ -30,9 +30,9 @@ from automatch.rules.terms import (
 )
 
 OPERATORS: tuple[Operator, ...] = ("+", "-", "*", "//")
-FUNCTIONS: tuple[Function, ...] = ("exp", "log", "sqrt", "square", "abs", "reciprocal")
-REDUCTIONS: tuple[Reduction, ...] = ("sum", "mean", "norm")
-FORMS: tuple[Form, ...] = ("matrix", "vector", "table", "other")
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+FORMS: tuple[Form, ...] = get_args(Form)
 JOINS: tuple[Literal["cat", "stack"], ...] = ("cat", "stack")
 ORDERS: tuple[Literal["pairs", "halves"], ...] = ("pairs", "halves")
 NAMES = ("heads", "width", "kv_heads")

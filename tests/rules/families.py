@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -230,7 +230,7 @@ SMALL_GROUPED = Dims(width=210, hidden=34, layers=2, heads=21, kv_heads=7)
 LARGE_GROUPED = Dims(width=192, hidden=72, layers=9, heads=12, kv_heads=6)
 SMALL_EXPERTS = Dims(width=60, hidden=34, layers=2, heads=10, kv_heads=5, experts=7)
 LARGE_EXPERTS = Dims(width=96, hidden=40, layers=4, heads=12, kv_heads=6, experts=11)
-UNCACHED: Inputs = (IDS,), {"use_cache": False}
+UNCACHED = cast(Inputs, ((IDS,), {"use_cache": False}))
 
 FAMILIES: tuple[Family, ...] = (
     *(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from automatch.core.expr import text
 from automatch.core.graph import Shape, Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side, Status
 from automatch.rules.build import Scope, build
@@ -28,15 +29,15 @@ def mapping(
         status: The status of mapped entries.
         target: The target; None for one that has the entries' weights and carries nothing.
     """
-    entries = tuple(_entry(key, text, source, status) for key, text in made.items())
+    entries = tuple(_entry(key, term, source, status) for key, term in made.items())
     given = target or side({entry.target: entry.shape for entry in entries}, name="Target")
     return MappingRecord(source, given, entries)
 
 
-def _entry(key: str, text: str | None, source: Side, status: Status) -> Entry:
-    if text is None:
+def _entry(key: str, term: str | None, source: Side, status: Status) -> Entry:
+    if term is None:
         return Entry(key, (2,), "float32", "unmapped", None, Evidence("structure", ("no counterpart",)))
-    written, _, sizes = text.partition(" -> ")
+    written, _, sizes = term.partition(" -> ")
     known = numbered(source.weights)
     shape = tuple(map(int, sizes.split("x"))) if sizes else known.shape(written) or ()
     expr = build(read_term(written), Scope(known, {}, {}, shape))
@@ -45,8 +46,6 @@ def _entry(key: str, text: str | None, source: Side, status: Status) -> Entry:
 
 def texts(record: MappingRecord) -> dict[str, str]:
     """For every target key the text of its expression, or why there is none."""
-    from automatch.core.expr import text
-
     return {
         entry.target: entry.evidence.reasons[0] if entry.expr is None else text(entry.expr) for entry in record.entries
     }

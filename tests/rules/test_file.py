@@ -195,3 +195,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RulesError, match=r"binary\.toml"):
         RuleSet.load(tmp_path / "binary.toml")
+
+
+def test_a_rule_whose_source_need_not_be_there_says_so() -> None:
+    text = HEAD + '\n[proved]\n"w.{i}" = {is = "v.{i}", partial = true, because = "the first layer has none"}\n'
+    (rule,) = loads(text, "f").rules
+    assert (rule.partial, rule.reason) == (True, "the first layer has none")
+    assert dumps(loads(text, "f")) == text
+    with pytest.raises(RulesError, match=r"\$\.proved\.w\.partial: "):
+        loads(HEAD + '[proved]\n"w" = {is = "v", partial = 1}', "f")

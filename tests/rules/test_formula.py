@@ -17,13 +17,12 @@ def test_a_formula_comes_back_from_its_text(formula: Formula) -> None:
 @given(FORMULAS, st.fixed_dictionaries(dict.fromkeys(NAMES, st.integers(1, 50))))
 def test_the_text_means_what_python_means_by_it(formula: Formula, values: dict[str, int]) -> None:
     try:
-        found = evaluate(formula, values)
-    except RulesError as error:
-        assert "divides by zero" in str(error)
-        with pytest.raises(ZeroDivisionError):
-            eval(text(formula), {}, dict(values))  # the oracle: what Python makes of the text
+        wanted = eval(text(formula), {}, dict(values))  # the oracle: what Python makes of the text
+    except ZeroDivisionError:
+        with pytest.raises(RulesError, match="divides by zero"):
+            evaluate(formula, values)
         return
-    assert found == eval(text(formula), {}, dict(values))
+    assert evaluate(formula, values) == wanted
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_a_formula_too_deep_to_read_is_refused() -> None:
 
 
 def test_a_name_without_a_value_is_named() -> None:
-    with pytest.raises(RulesError, match="^heads has no value$"):
+    with pytest.raises(RulesError, match=r"^heads has no value$"):
         evaluate(parse("2 * heads"), {"width": 3})
     with pytest.raises(RulesError, match=r"^a // \(b - 1\) divides by zero$"):
         evaluate(parse("a // (b - 1)"), {"a": 4, "b": 1})

@@ -14,6 +14,7 @@ from automatch.core.expr import (
     Resize,
     Slice,
     Source,
+    children,
     source_leaves,
 )
 from automatch.core.graph import Weight
@@ -39,11 +40,9 @@ def again(term: Term, expr: Expr) -> Expr:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions())
 def test_a_spelled_expression_is_built_again_also_through_its_text(expr: Expr) -> None:
-    try:
-        term = spelled(expr)
-    except RulesError as error:
-        assert "gathered" in str(error) or "resized in a way that its sizes do not tell" in str(error)
+    if _gathers(expr) or _resizes(expr):
         return
+    term = spelled(expr)
     assert normal(again(term, expr)) == normal(expr)
     assert normal(again(read_term(term_text(term)), expr)) == normal(expr)
 
@@ -65,9 +64,11 @@ def test_the_normal_form_is_worth_the_same_and_is_its_own(expr: Expr) -> None:
 
 
 def _gathers(expr: Expr) -> bool:
-    from automatch.core.expr import children
-
     return isinstance(expr, Gather) or any(map(_gathers, children(expr)))
+
+
+def _resizes(expr: Expr) -> bool:
+    return isinstance(expr, Resize) or any(map(_resizes, children(expr)))
 
 
 @pytest.mark.parametrize(
