@@ -21,7 +21,7 @@ from automatch.rules.cuts import Cuts, Part
 from automatch.rules.derivations import derivations, products, renamed
 from automatch.rules.folding import Group
 from automatch.rules.following import Column, follow
-from automatch.rules.formula import Binary, Formula, Name, Number
+from automatch.rules.formula import Binary, Formula, Name, Number, names
 from automatch.rules.pattern import parse
 from automatch.rules.ruleset import Axis, Carried, Derived, Reading, Size
 from automatch.rules.slots import Slot, slots
@@ -170,23 +170,28 @@ class Sizing:
         best = [each.reading for each in others if each.rank == others[0].rank]
         if isinstance(reading, Axis):
             reading = self._of_module(reading, column, group)
-        best = best or self._products(column, group, reading_text(reading))
+        best += self._products(column, group, reading_text(reading))
         return Name(self._named([reading], column[0], best))
 
     def _products(self, column: Column, group: Group, owner: str) -> list[Reading]:
         """The products of two carried numbers that give a number: `num_key_value_heads * head_dim`."""
         pool = [(each, values) for each, values in self.candidates.pool(group) if each.rank <= 1]
         known = list(dict.fromkeys(values for _, values in pool))
-        found = products(column, known)
-        if len(found) > MOST:
-            return []
+        # Nothing tells coincidences apart where no shape is known, so a number that may be several things is left out.
+        plain = [self._plain(values, group) for values in known]
+        found = [formula for formula in products(column, known) if all(plain[_place(name)] for name in names(formula))]
 
         def named(place: int) -> str:
-            # no shape will tell coincidences apart, so every reading counts
-            singles = self.candidates.singles(known[place], group, axes=False)
-            return self._named([each.reading for each in singles], known[place][0], owner=f"{owner}:{known[place]}")
+            return self._named(plain[place], known[place][0], owner=f"{owner}:{known[place]}")
 
         return [Derived(renamed(formula, named)) for formula in found]
+
+    def _plain(self, column: Column, group: Group) -> list[Reading]:
+        """The carried readings of a number, if each model has it under one name; else none."""
+        found = [each.reading for each in self.candidates.singles(column, group, axes=False)]
+        carried = [reading for reading in found if isinstance(reading, Carried)]
+        words = {(reading.side, str(reading.path).rsplit(".", 1)[-1]) for reading in carried}
+        return found if len(words) == len({side for side, _ in words}) else []
 
     def _of_module(self, reading: Axis, column: Column, group: Group) -> Reading:
         """The same size read off the module's first parameter, so that a bias is cut as its weight is."""
@@ -335,6 +340,11 @@ def _one_meaning(readings: Sequence[Reading]) -> bool:
     words = {str(each.path).rsplit(".", 1)[-1] if isinstance(each, Carried) else "" for each in readings}
     sides = [each.side for each in readings if isinstance(each, Carried)]
     return len(words) == 1 and len(set(sides)) == len(readings)
+
+
+def _place(name: str) -> int:
+    """The place of a number that `_3` stands for."""
+    return int(name[1:])
 
 
 def _first(row: Row, node: int) -> int:
