@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -68,14 +68,16 @@ class Walk:
     @contextmanager
     def under(self, step: Step) -> Iterator[None]:
         """Statements within hold for a rule's keys alone, not for those that another rule speaks of."""
-        with ExitStack() as stack:
-            if str(step.rule.target) in self.optional:
-                stack.enter_context(self.block.deeper(f"if {self._there(step.rule)}:"))
-            if self.doubtful:
-                target = self._named_key("target_key", step.rule.target, "shapes")
-                stack.enter_context(self.block.deeper(f"if {target} in shapes:"))
-            for names, values in _excepted(step):
-                stack.enter_context(self.block.deeper(f"if {self._unlike(names, values)}:"))
+        conditions = [self._there(step.rule)] if str(step.rule.target) in self.optional else []
+        if self.doubtful:
+            conditions.append(f"{self._named_key('target_key', step.rule.target, 'shapes')} in shapes")
+        conditions += [self._unlike(names, values) for names, values in _excepted(step)]
+        if not conditions:
+            yield
+            return
+        if len(conditions) > 1 and 4 * self.block.indent + len(f"if {' and '.join(conditions)}:") > WIDTH:
+            conditions = [self.named("is_there", Text(condition)) for condition in conditions]
+        with self.block.deeper(f"if {' and '.join(conditions)}:"):
             yield
 
     def _there(self, rule: Rule) -> str:
