@@ -155,6 +155,10 @@ class Sizing:
         if slot.cut is not None or slot.kind not in ("view", "fill"):
             return None
         readings: list[Reading] = []
+        if slot.target_axis is not None and slot.share > 1:
+            whole = tuple(value * slot.share for value in column)
+            total = self._known(Axis("target", parse(group.target), slot.target_axis), whole, group)
+            return total and Binary("//", total, Number(slot.share))
         if slot.target_axis is not None:
             readings.append(Axis("target", parse(group.target), slot.target_axis))
         elif slot.source_axis is not None and group.term is not None:
@@ -179,7 +183,7 @@ class Sizing:
         known = list(dict.fromkeys(values for _, values in pool))
         # Nothing tells coincidences apart where no shape is known, so a number that may be several things is left out.
         plain = [self._plain(values, group) for values in known]
-        found = [formula for formula in products(column, known) if all(plain[_place(name)] for name in names(formula))]
+        found = [formula for formula in products(column, known) if all(plain[int(name[1:])] for name in names(formula))]
 
         def named(place: int) -> str:
             return self._named(plain[place], known[place][0], owner=f"{owner}:{known[place]}")
@@ -340,11 +344,6 @@ def _one_meaning(readings: Sequence[Reading]) -> bool:
     words = {str(each.path).rsplit(".", 1)[-1] if isinstance(each, Carried) else "" for each in readings}
     sides = [each.side for each in readings if isinstance(each, Carried)]
     return len(words) == 1 and len(set(sides)) == len(readings)
-
-
-def _place(name: str) -> int:
-    """The place of a number that `_3` stands for."""
-    return int(name[1:])
 
 
 def _first(row: Row, node: int) -> int:

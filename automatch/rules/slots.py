@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -74,6 +74,7 @@ class Slot:
         cut: For the end of a slice, where it is taken.
         start: For the end of a slice, its first entry, counted as the cut is.
         stop: For the end of a slice, the entry after its last, counted as the cut is.
+        share: How many parts of this size make up the target's axis, where it is one of several equal parts.
     """
 
     kind: Kind
@@ -84,6 +85,7 @@ class Slot:
     cut: Cut | None = None
     start: int = 0
     stop: int = 0
+    share: int = 1
 
 
 def slots(term: Term, scope: Scope) -> tuple[Slot, ...]:
@@ -93,15 +95,44 @@ def slots(term: Term, scope: Scope) -> tuple[Slot, ...]:
         term: A term whose formulas are numbers.
         scope: What it is built for.
     """
-    return tuple(slot for node, (each, last) in enumerate(_walk(term, True)) for slot in _own(each, node, last, scope))
+    found = (slot for node, (each, last) in enumerate(_walk(term, True)) for slot in _own(each, node, last, scope))
+    joined = _joined(term, scope)
+    return tuple(_of_joined(slot, joined) for slot in found)
+
+
+def _joined(term: Term, scope: Scope) -> dict[int, tuple[Join, int]]:
+    """Fills and resizes that the target is joined of, by their place in reading order, with how many are as long."""
+    if not isinstance(term, Join) or term.kind != "cat" or term.each:
+        return {}
+    lengths = [shape_of(part, scope)[term.axis] for part in term.parts]
+    equal = len(lengths) if len(set(lengths)) == 1 else 0
+    found: dict[int, tuple[Join, int]] = {}
+    node = 1
+    for part in term.parts:
+        if isinstance(part, Fill | Fit):
+            found[node] = (term, equal)
+        node += sum(1 for _ in _walk(part, False))
+    return found
+
+
+def _of_joined(slot: Slot, joined: Mapping[int, tuple[Join, int]]) -> Slot:
+    """A size of a part that the target is joined of: the target's own, or an equal share of it."""
+    if slot.kind != "fill" or slot.node not in joined or slot.target_axis is None:
+        return slot
+    join, equal = joined[slot.node]
+    if slot.target_axis != join.axis:
+        return slot
+    return replace(slot, share=equal) if equal else replace(slot, target_axis=None)
 
 
 def _walk(term: Term, last: bool) -> Iterator[tuple[Term, bool]]:
     """Every operator, and whether what it makes has the target's shape: nothing after it changes that."""
     yield term, last
     keeps = last and isinstance(term, Rotary | Scale | Call)
+    joins = last and isinstance(term, Join) and term.kind == "cat" and not term.each
     for child in children(term):
-        yield from _walk(child, keeps)
+        # parts that are filled or resized have the target's sizes off the axis: see `_of_joined`
+        yield from _walk(child, keeps or (joins and isinstance(child, Fill | Fit)))
 
 
 def _own(term: Term, node: int, last: bool, scope: Scope) -> Iterator[Slot]:

@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias, assert_never
 
 from automatch.core.expr import (
@@ -117,9 +118,11 @@ def normal(expr: Expr) -> Expr:
 
 
 def _top(expr: Expr, *, plain: bool) -> Term:
+    """The term of a whole weight: what has the target's shape need not say it."""
     if isinstance(expr, Constant):
         return Fill(expr.value)
-    return _spelled(expr, plain)
+    term = _spelled(expr, plain)
+    return replace(term, shape=None) if isinstance(term, Fit) else term
 
 
 def _spelled(expr: Expr, plain: bool) -> Term:
