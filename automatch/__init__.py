@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from automatch.suggesting import suggest
 
 __version__ = "0.1.0"
-__all__ = ["AutomatchError", "Mapping", "RuleSet", "__version__", "adapt", "convert", "load", "load_into", "match", "suggest"]
+__all__ = [
+    "AutomatchError",
+    "Mapping",
+    "RuleSet",
+    "__version__",
+    "adapt",
+    "convert",
+    "load",
+    "load_into",
+    "match",
+    "suggest",
+]
 
 # Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
 _HOMES = {

@@ -64,12 +64,15 @@ class Piece:
         view: How the source's operator sees that key.
         value: The constant, where there is no source.
         size: How many entries of the target it fills along the axis; None for all.
+        lengths: The source key that weight normalisation keeps the lengths in, of which `source` keeps the directions;
+            None where `source` is a weight by itself.
     """
 
     source: str | None
     view: View = View()
     value: float = 0.0
     size: int | None = None
+    lengths: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

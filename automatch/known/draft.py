@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from automatch.align.names import align_names
-from automatch.core.expr import Source
+from automatch.align.names.order import in_order
+from automatch.align.names.regular import regular
+from automatch.core.expr import Product, Source
 from automatch.core.expr_rewrite import only_moves
 from automatch.core.graph import Graph, Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Rival, Side
 from automatch.errors import RulesError
 from automatch.known.fit import Fit, fits, leads
 from automatch.known.known import Known
-from automatch.known.order import in_order
-from automatch.known.regular import regular
 from automatch.rules.learn import learn
 from automatch.rules.ruleset import RuleSet
 from automatch.synthesize import synthesize
@@ -31,11 +31,13 @@ class Suggestion:
         fits: The known conversions that say something of them, the best first.
         taken: Those that the draft is made from.
         draft: A mapping onto the target; what nothing is known of is unmapped.
+        missing: Without a target: patterns of keys that the rules speak of and that could not be made, with the reason.
     """
 
     fits: tuple[Fit, ...]
     taken: tuple[Fit, ...]
     draft: MappingRecord
+    missing: tuple[str, ...] = ()
 
     @property
     def uncovered(self) -> tuple[str, ...]:
@@ -92,14 +94,15 @@ def lead(source: Side, library: Sequence[Known]) -> Suggestion:
             f"none of {len(library)} known conversions reads keys such as "
             f"{', '.join(weight.name for weight in source.weights[:3])}.\nNext: name a target to draft a mapping onto."
         )
-    best, target = found[0]
+    best, led = found[0]
+    target = led.target
     entries = {key: _from_known(entry, best, None) for key, entry in best.entries.items()}
     unmapped = {key: weight for weight in target.weights for key in weight.keys if key not in entries}
     nothing = Evidence("rules", ("nothing is known of it",))
     entries |= {key: Entry(key, w.shape, w.dtype, "unmapped", None, nothing) for key, w in unmapped.items()}
     order = [key for weight in target.weights for key in weight.keys]
     record = MappingRecord(source, target, tuple(entries[key] for key in order))
-    return Suggestion(tuple(fit for fit, _ in found), (best,), _noted(record, [best]))
+    return Suggestion(tuple(fit for fit, _ in found), (best,), _noted(record, [best]), led.missing)
 
 
 def _noted(record: MappingRecord, taken: Sequence[Fit]) -> MappingRecord:
@@ -139,7 +142,8 @@ def _by_blocks(source: Side, target: Side, entries: Mapping[str, Entry]) -> dict
     pairs = {key: e.expr.key for key, e in entries.items() if isinstance(e.expr, Source) and e.expr.key in ours}
     sure = frozenset(key for key in pairs if entries[key].status != "guessed")
     found = regular(pairs, sure, ours, {key: weight.shape for key, weight in theirs.items()})
-    changed = {key: there for key, there in found.items() if key not in sure and pairs.get(key) != there}
+    fixed = sure | {key for key, entry in entries.items() if isinstance(entry.expr, Product)}
+    changed = {key: there for key, there in found.items() if key not in fixed and pairs.get(key) != there}
     reason = "its block as a whole is like that of {}"
     return {key: _guess(key, theirs[key], there, reason.format(there)) for key, there in changed.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automatch.core.alignment import Region, View
-from automatch.core.expr import Affine, Concat, Expr, Permute, Reshape, Slice
+from automatch.core.expr import Affine, Concat, Elementwise, Expr, Permute, Product, Reduce, Reshape, Slice
 from automatch.core.graph import Shape
 
 
@@ -38,6 +38,12 @@ def take(expr: Expr, region: Region) -> Expr:
     grouped = reshape(expr, (*before, region.groups, size // region.groups, *after))
     part = Slice(grouped, region.axis + 1, region.start, region.stop)
     return reshape(part, (*before, region.groups * (region.stop - region.start), *after))
+
+
+def weight_norm(lengths: Expr, directions: Expr) -> Expr:
+    """The weight that weight normalisation keeps as lengths, which broadcast, and directions."""
+    axes = tuple(axis for axis in range(len(directions.shape)) if not lengths.shape or lengths.shape[axis] == 1)
+    return Product((directions, lengths, Elementwise(Reduce(directions, "norm", axes, keepdim=True), "reciprocal")))
 
 
 def join(parts: list[Expr], axis: int, groups: int) -> Expr:

@@ -9,7 +9,7 @@ from automatch.core.expr import Constant, Expr, Source
 from automatch.core.graph import Graph, Rung, Shape, Weight
 from automatch.core.mapping import Entry, Evidence
 from automatch.resize import fit
-from automatch.synthesize.build import join, reshape, seen, seen_shape, stored
+from automatch.synthesize.build import join, reshape, seen, seen_shape, stored, weight_norm
 
 
 def synthesize(alignment: Alignment, source: Graph, target: Graph) -> tuple[Entry, ...]:
@@ -65,7 +65,10 @@ def _expression(assignment: Assignment, shape: Shape, shapes: dict[str, Shape]) 
 def _part(piece: Piece, shape: Shape, form: Form, shapes: dict[str, Shape]) -> tuple[Expr, str]:
     if piece.source is None:
         return Constant(piece.value, shape), ""
-    expr = seen(Source(piece.source, shapes[piece.source]), piece.view)
+    whole: Expr = Source(piece.source, shapes[piece.source])
+    if piece.lengths is not None:
+        whole = weight_norm(Source(piece.lengths, shapes[piece.lengths]), whole)
+    expr = seen(whole, piece.view)
     fitted = fit(reshape(expr, _canonical(expr.shape, form)), shape, form)
     return fitted.expr, fitted.note
 

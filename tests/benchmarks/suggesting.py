@@ -3,8 +3,9 @@
     python -m tests.benchmarks.suggesting
 
 Every shipped conversion is taken for a model that nobody has mapped: the conversions of its family are put away, and a
-draft is made from keys, shapes and sizes of the two models, and from what is left of the library. A key is right where
-the draft makes it of exactly the same source entries as the proved conversion does (of tied keys any will do).
+draft is made from keys, shapes and sizes of the two models, and from what is left of the library; words that stand for
+each other are learned again from what is left. A key is right where the draft makes it of exactly the same source
+entries as the proved conversion does (of tied keys any will do).
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from rich.console import Console
 from rich.table import Table
 
+from automatch.align.names.learning import KeyPair
+from automatch.align.names.vocabulary import with_learned
 from automatch.core.expr import Expr, Source
 from automatch.core.expr_rewrite import with_sources
 from automatch.core.mapping import Entry
 from automatch.known.draft import draft
 from automatch.known.known import Known
 from automatch.known.library import shipped
+from automatch.known.words import taught, words_of
 from automatch.rules.spell import normal
 
 AIM = 0.9
@@ -54,12 +59,25 @@ class Score:
 def score(known: Known, library: Sequence[Known]) -> Score:
     """Draft a conversion without its family, and count what is right."""
     others = [other for other in library if other.family != known.family]
-    found = draft(known.source, known.target, others)
+    with with_learned(_words(tuple(other.name for other in others))):
+        found = draft(known.source, known.target, others)
     truth = {entry.target: entry for entry in known.record.entries}
     first = {key: weight.name for weight in known.source.weights for key in weight.keys}
     right = {entry.target for entry in found.draft.entries if _same(entry, truth[entry.target], first)}
     sure = {entry.target for entry in found.draft.entries if entry.status == "structural"}
     return Score(known, len(right), len(sure), len(sure & right), tuple(fit.title for fit in found.taken))
+
+
+@cache
+def _words(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """What some of the shipped conversions teach."""
+    found = words_of((name, _taught()[name]) for name in names)
+    return tuple(each.words for each in found)
+
+
+@cache
+def _taught() -> dict[str, tuple[KeyPair, ...]]:
+    return {known.name: taught(known) for known in shipped()}
 
 
 def _same(found: Entry, truth: Entry, first: dict[str, str]) -> bool:

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import automatch
+from automatch.align.names.order import in_order
+from automatch.align.names.regular import regular
 from automatch.cli import main
 from automatch.core.expr import text
 from automatch.core.graph import Shape, Weight
@@ -13,8 +15,6 @@ from automatch.core.mapping import Side
 from automatch.errors import RulesError
 from automatch.known.draft import draft
 from automatch.known.library import shipped
-from automatch.known.order import in_order
-from automatch.known.regular import regular
 from tests.benchmarks.suggesting import AIM, scores
 
 HEADS, KV, WIDTH, HIDDEN, WORDS = 6, 3, 48, 80, 90

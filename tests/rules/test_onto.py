@@ -1,4 +1,4 @@
-"""Rules that were found between small models hold between those of published size: other depths, widths and policies."""
+"""Rules of small models hold between those of published size: other depths, widths and policies."""
 
 from __future__ import annotations
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from automatch.align.names.layers import layers_of
 from automatch.align.names.leftovers import constants, unmapped
 from automatch.align.names.lift import lift
 from automatch.align.names.nodes import Node
+from automatch.align.names.normed import normed
 from automatch.align.names.patterns import Path, Pattern, collapse, shared_prefix
+from automatch.align.names.remaining import remaining
 from automatch.align.names.rounds import match_patterns
 from automatch.align.names.runs import run_order
 from automatch.align.names.stacks import stacks
 from automatch.align.names.unstacks import unstacks
+from automatch.align.names.wholes import in_force, wholes
 from automatch.align.policy import LayerPolicy
 from automatch.core.alignment import Alignment, Assignment
 from automatch.core.graph import Graph, Weight
@@ -22,7 +25,8 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
     """Say which source weights make up every target weight, by state-dict keys and shapes.
 
     Keys collapse to patterns over the numbers of repeated blocks; blocks are paired, then their layers, then patterns
-    inside paired blocks and outside of all; what is left over is tried once more, key by key.
+    inside paired blocks and outside of all; what is left over is tried once more, key by key. Guesses and gaps then
+    follow what blocks do as wholes, where both sides are equally large.
 
     Args:
         source: The source; of its code, where there is any, only the order in which weights run is read.
@@ -52,14 +56,25 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
 
     old_rest = _left_over(old, [match.source for match in first.matches], first.chains.values())
     new_rest = _left_over(new, [match.target for match in first.matches], first.chains)
-    old, new_keys = collapse(old_rest, skip[0], False, runs[0]), collapse(new_rest, skip[1], False, runs[1])
-    second = match_patterns(old, new_keys, ordered, first.scores.widths)
-    done = _by_target(lift(second, layers_of({}, old, new_keys, "uniform"))) | done
+    rest = collapse(old_rest, skip[0], False, runs[0]), collapse(new_rest, skip[1], False, runs[1])
+    second = match_patterns(*rest, ordered, first.scores.widths)
+    done = _by_target(lift(second, layers_of({}, *rest, "uniform"))) | done
 
     done |= _by_target(constants(first, new, done))
-    done |= _by_target(constants(second, new_keys, done))
-    done |= _by_target(unmapped(first, done))
-    return Alignment(tuple(done[weight.name] for weight in target.weights), pairing.pairings)
+    done |= _by_target(constants(second, rest[1], done))
+    changed: dict[str, Assignment] = {}
+    if first.scores.widths.same:
+        done |= _by_target(remaining(old, new, first.chains, pairing, done))
+        changed = wholes(source.weights, target.weights, done, kept=_ruled(done, layers))
+        changed |= normed(source.weights, target.weights, done | changed)
+    done = _by_target(unmapped(first, done)) | done | changed
+    return Alignment(tuple(done[weight.name] for weight in target.weights), in_force(pairing.pairings, changed))
+
+
+def _ruled(done: Mapping[str, Assignment], layers: LayerPolicy) -> frozenset[str]:
+    """Weights whose layers somebody asked for: they follow no other block."""
+    asked = layers != "uniform"
+    return frozenset(key for key, each in done.items() if asked and each.evidence.source_layer is not None)
 
 
 def _by_target(assignments: Iterable[Assignment]) -> dict[str, Assignment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TypeAlias
@@ -22,17 +22,30 @@ from automatch.core.graph import Weight
 from automatch.core.mapping import Evidence, Rival
 
 Taken: TypeAlias = Sequence[Weight | None]
+Members: TypeAlias = Mapping[Index, Weight]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A match, judged; its virtual node, if it has one, with the parts in the order of the fused weight."""
+    """A match, judged; its virtual node, if it has one, with the parts in the order of the fused weight.
+
+    Attributes:
+        match: The match.
+        verdict: What is said about it.
+        source: The source node.
+        target: The target node.
+        form: What the target's axes mean.
+        members: Of every part of the source, its weights by their block numbers; None for a missing bias.
+        rivals: The same of other source nodes, and what is said of each.
+    """
 
     match: Match
     verdict: Verdict
     source: Node
     target: Node
     form: Form
+    members: tuple[Members | None, ...]
+    rivals: tuple[tuple[tuple[Members, ...], str], ...]
 
 
 def lift(found: Round, layers: Layers) -> Iterator[Assignment]:
@@ -56,7 +69,20 @@ def _pair(found: Round, match: Match, against: str) -> _Pair:
     form = _form(match.target.patterns[0], alone=len(found.target.modules[match.column]) == 1)
     source = in_order_of(match.source, match.target)[0] if match.source.fused else match.source
     target = in_order_of(match.target, match.source)[0] if match.target.fused else match.target
-    return _Pair(match, judge(found, match, against), source, target, form)
+    verdict = judge(found, match, against)
+    members = tuple(None if part is None else dict(part.members) for part in source.parts)
+    return _Pair(match, verdict, source, target, form, members, tuple(_rivals(found, verdict, members)))
+
+
+def _rivals(
+    found: Round, verdict: Verdict, members: Sequence[Members | None]
+) -> Iterator[tuple[tuple[Members, ...], str]]:
+    """What else may fill the target, or how else the same may."""
+    if verdict.doubt:
+        yield tuple(part for part in members if part is not None), verdict.doubt
+    for row, gap in verdict.rivals:
+        told = f"{gap:.2f} less alike" if gap > 0 else f"{-gap:.2f} more alike, though its surroundings are less so"
+        yield tuple(dict(part.members) for part in found.source.nodes[row].patterns), told
 
 
 def _form(pattern: Pattern, alone: bool) -> Form:
@@ -71,17 +97,16 @@ def _form(pattern: Pattern, alone: bool) -> Form:
 
 def _assignment(found: Round, pair: _Pair, place: int, weight: Weight, old: Index, layer: int | None) -> Assignment:
     """What one target weight takes from the source block with the given numbers."""
-    members = [None if part is None else dict(part.members) for part in pair.source.parts]
-    if any(part is not None and old not in part for part in members):
+    if any(part is not None and old not in part for part in pair.members):
         reason = f"its block takes the source's block {list(old)}, which lacks {'.'.join(pair.source.path)}"
         return Assignment(weight.name, "unmapped", Evidence("names", (reason,), source_layer=layer))
-    taken = [None if part is None else part[old] for part in members]
+    taken = [None if part is None else part[old] for part in pair.members]
     pieces = _pieces(pair, place, taken, weight, found.scores.widths)
     if not pieces:
         shapes = ", ".join(f"{part.name} {list(part.shape)}" for part in taken if part is not None)
         reason = f"in this block, unlike in others, {shapes} cannot fill {list(weight.shape)}"
         return Assignment(weight.name, "unmapped", Evidence("names", (reason,), source_layer=layer))
-    return Assignment(weight.name, pair.verdict.status, _evidence(found, pair, old, layer), pieces, form=pair.form)
+    return Assignment(weight.name, pair.verdict.status, _evidence(pair, old, layer), pieces, form=pair.form)
 
 
 def _pieces(pair: _Pair, place: int, taken: Taken, weight: Weight, widths: Widths) -> tuple[Piece, ...]:
@@ -108,11 +133,9 @@ def _view(reading: Reading, source: Weight, target: Weight) -> View:
     return View(shape=target.shape) if reading == "reshaped" or ones else View()
 
 
-def _evidence(found: Round, pair: _Pair, old: Index, layer: int | None) -> Evidence:
-    rivals = [Rival(_keys(pair.source, old), pair.verdict.doubt)] if pair.verdict.doubt else []
-    for row, gap in pair.verdict.rivals:
-        told = f"{gap:.2f} less alike" if gap > 0 else f"{-gap:.2f} more alike, though its surroundings are less so"
-        rivals.append(Rival(_keys(found.source.nodes[row], old), told))
+def _evidence(pair: _Pair, old: Index, layer: int | None) -> Evidence:
+    # Where a block lacks a part, the others are listed without it.
+    rivals = [Rival(tuple(part[old].name for part in parts if old in part), told) for parts, told in pair.rivals]
     margin = round(pair.match.margin, 4) if isfinite(pair.match.margin) else None
     return Evidence(
         "names",
@@ -122,9 +145,3 @@ def _evidence(found: Round, pair: _Pair, old: Index, layer: int | None) -> Evide
         rivals=tuple(rival for rival in rivals if rival.sources),
         source_layer=layer,
     )
-
-
-def _keys(node: Node, index: Index) -> tuple[str, ...]:
-    """The keys of a node's parts in one block; those that the block lacks are left out."""
-    found = [dict(part.members).get(index) for part in node.patterns]
-    return tuple(weight.name for weight in found if weight is not None)

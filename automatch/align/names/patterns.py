@@ -15,6 +15,8 @@ Path: TypeAlias = tuple[str, ...]
 Index: TypeAlias = tuple[int, ...]
 PARAMETRIZED = {"original0": "g", "original1": "v"}
 """What `torch.nn.utils.parametrizations.weight_norm` keeps, under the names that its predecessor gave it."""
+FACTORS = ("weight_g", "weight_v")
+"""What weight normalisation makes a weight of: its lengths and its directions."""
 ALIKE = 0.5
 """Share of equal suffixes (name and shape) from which neighbouring numbers count as repeats of one block."""
 LARGE = 5

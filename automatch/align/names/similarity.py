@@ -105,7 +105,8 @@ def learn_from_names(source: Side, target: Side) -> Widths:
     known = {loose(node.shape) for node in source.nodes}
     recurring = sum(loose(node.shape) in known for node in target.nodes) / max(1, len(target.nodes))
     alike = sum(vote for old, new, vote in votes if loose(old) == loose(new))
-    share = alike / max(1e-9, sum(vote for *_, vote in votes))
+    total = sum(vote for *_, vote in votes)
+    share = alike / total if total else recurring
     return Widths(True) if (recurring + share) / 2 >= SAME_SIZE else learn_widths(votes)
 
 

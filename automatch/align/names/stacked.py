@@ -64,16 +64,15 @@ def settle(
     """
     choices = {whole.path: list(_choices(whole, lists, homes)) for whole in wholes if len(whole.shape) > 1}
     taken: set[Path] = set()
-    open_ = {(stack.whole.path, stack.keys, stack.turned): stack for found in choices.values() for stack in found}
+    sure: set[Path] = set()
     for path in sorted(choices, key=lambda path: (len(choices[path]), path)):
         left = [choice for choice in choices[path] if taken.isdisjoint(choice.keys)]
         if not left:
             continue
         best = max(left, key=lambda choice: choice.alike)
         taken |= best.keys
-        rivals = tuple(other for other in open_.values() if _is_rival(best, other))
-        if not rivals and not best.doubts:
-            open_ = {key: stack for key, stack in open_.items() if stack.keys.isdisjoint(best.keys)}
+        rivals = tuple(_rivals(best, choices, sure))
+        sure |= set() if rivals else best.keys
         yield best, rivals
 
 
@@ -83,10 +82,12 @@ def members_of(stack: Stack) -> Shape:
     return (sum(part.shape[0] for part in stack.parts), *first[1:])
 
 
-def _is_rival(best: Stack, other: Stack) -> bool:
-    """Whether another stack, nearly as alike, would hold the same or be the same."""
-    meets = other.whole == best.whole or not other.keys.isdisjoint(best.keys)
-    return other is not best and meets and best.alike - other.alike < CLEAR
+def _rivals(best: Stack, choices: Mapping[Path, Sequence[Stack]], sure: set[Path]) -> Iterator[Stack]:
+    """What else the stack would hold, nearly as alike, and stacks that are left with nothing without its lists."""
+    for path, found in choices.items():
+        free = [other for other in found if sure.isdisjoint(other.keys) and other is not best]
+        instead = path == best.whole.path or all(not other.keys.isdisjoint(best.keys) for other in free)
+        yield from (other for other in free if instead and best.alike - other.alike < CLEAR)
 
 
 def _choices(whole: Pattern, lists: Sequence[Pattern], homes: Mapping[Path, Path]) -> Iterator[Stack]:

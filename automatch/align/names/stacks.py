@@ -28,9 +28,7 @@ def stacks(found: Round, source: Sequence[Pattern], layers: Layers, done: Mappin
     open_ = [target for target in targets if all(weight.name not in done for _, weight in target.members)]
     homes = {partner: chain for chain, partner in found.chains.items()}
     return [
-        assignment
-        for stack, rivals in settle(open_, free, homes)
-        for assignment in _assignments(stack, rivals, layers)
+        assignment for stack, rivals in settle(open_, free, homes) for assignment in _assignments(stack, rivals, layers)
     ]
 
 

@@ -8,9 +8,9 @@ from automatch.align.names.layers import Layers
 from automatch.align.names.patterns import Index, Path, Pattern
 from automatch.align.names.rounds import Round
 from automatch.align.names.stacked import Stack, settle
-from automatch.core.alignment import Assignment, Piece, Region, View
+from automatch.core.alignment import Assignment, Form, Piece, Region, View
 from automatch.core.graph import Weight
-from automatch.core.mapping import Evidence, Rival
+from automatch.core.mapping import Evidence, Rival, Status
 
 
 def unstacks(
@@ -47,7 +47,7 @@ def _assignments(stack: Stack, place: int, rivals: Sequence[Stack], layers: Laye
     part = stack.parts[place]
     wholes = dict(stack.whole.members)
     places = _places(part)
-    status = "guessed" if rivals or stack.doubts else "structural"
+    status: Status = "guessed" if rivals or stack.doubts else "structural"
     for index, weight in part.members:
         outer = index[:-1]
         old = tuple(layers.numbers[chain][number] for chain, number in zip(part.chains, outer, strict=False))
@@ -61,7 +61,7 @@ def _assignments(stack: Stack, place: int, rivals: Sequence[Stack], layers: Laye
             source_layer=layers.positions[part.chains[0]][index[0]] if outer else None,
         )
         piece = Piece(whole.name, _view(stack, place, member))
-        form = "matrix" if len(weight.shape) > 1 else "vector"
+        form: Form = "matrix" if len(weight.shape) > 1 else "vector"
         yield Assignment(weight.name, status, evidence, (piece,), form=form)
 
 

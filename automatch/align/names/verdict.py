@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from automatch.align.names.assign import Match
 from automatch.align.names.nodes import Node, in_order_of, leaf_words
 from automatch.align.names.numbering import is_norm
-from automatch.align.names.patterns import Path
+from automatch.align.names.patterns import FACTORS, Path
 from automatch.align.names.rounds import Round
 from automatch.align.names.shapes import Reading
 from automatch.align.names.vocabulary import resemblance, role, tokens, vocabulary
@@ -16,8 +16,6 @@ from automatch.core.mapping import Status
 
 NEAR = 0.15
 """How much less alike than the match a rival is at most."""
-FACTORS = ("weight_g", "weight_v")
-"""What weight normalisation makes a weight of."""
 QUERY_AND_KEY = ((0, 0), (0, 1))
 """Their places in the usual orders of joining."""
 RIVALS = 3

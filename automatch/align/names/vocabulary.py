@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -50,12 +52,17 @@ class Vocabulary:
     functions: frozenset[str]
 
 
+_in_place: list[tuple[tuple[str, str], ...]] = []
+"""Learned words in the place of the shipped ones, of which the last count; empty but inside `with_learned`."""
+
+
 @cache
 def vocabulary() -> Vocabulary:
-    """The words that ship with the package."""
-    data, learned = _data("synonyms.json"), _data("learned.json")
+    """The words that ship with the package, or those that `with_learned` puts in the place of the learned ones."""
+    data = _data("synonyms.json")
+    learned = _in_place[-1] if _in_place else [row[:2] for row in _data("learned.json")["synonyms"]]
     groups: dict[str, frozenset[int]] = {}
-    for number, words in enumerate([*data["synonyms"], *(row[:2] for row in learned["synonyms"])]):
+    for number, words in enumerate([*data["synonyms"], *learned]):
         for word in words:
             groups[word] = groups.get(word, frozenset()) | {number}
     return Vocabulary(
@@ -74,6 +81,33 @@ def vocabulary() -> Vocabulary:
         initials=frozenset(data["initials"]),
         functions=frozenset(data["functions"]),
     )
+
+
+@contextmanager
+def with_learned(words: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Go by other learned words: for measuring what they are worth. It holds for the whole process, threads included.
+
+    Args:
+        words: Two words each that stand for each other.
+
+    Example:
+        >>> with with_learned([("trunk", "backbone")]):
+        ...     inside = resemblance("trunk", "backbone")
+        >>> inside, resemblance("trunk", "backbone")
+        (0.9, 0.0)
+    """
+    _in_place.append(tuple(words))
+    _forget()
+    try:
+        yield
+    finally:
+        _in_place.pop()
+        _forget()
+
+
+def _forget() -> None:
+    for each in (vocabulary, tokens, resemblance):
+        each.cache_clear()
 
 
 def _data(name: str) -> dict[str, Any]:

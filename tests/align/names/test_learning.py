@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from automatch.align.names.learn import learned_from, learned_text, main, pairs_text, read_pairs
 from automatch.align.names.learning import KeyPair, known_pairs, learn
 from automatch.core.expr import Concat, Expr, Slice, Source
 from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side, Status
-from automatch.mapping import Mapping
-
-KNOWN = Path(__file__).parent / "known_pairs.json"
+from automatch.known.library import shipped
+from automatch.known.words import main, taught, words_of
 
 
 def entry(target: str, expr: Expr, status: Status = "proved") -> Entry:
@@ -85,33 +83,28 @@ def test_what_is_not_learned(known: list[list[KeyPair]]) -> None:
     assert ("attn", "self") not in [found.words for found in learn(known)]
 
 
-def test_the_shipped_file_is_what_the_known_pairs_teach_byte_for_byte() -> None:
-    known = read_pairs(KNOWN)
-    shipped = files("automatch.align.names").joinpath("learned.json").read_text(encoding="utf-8")
+def test_the_shipped_file_is_what_the_shipped_conversions_teach_byte_for_byte(tmp_path: Path) -> None:
+    out = tmp_path / "learned.json"
 
-    assert learned_text(learned_from(known), known) == shipped
-    assert pairs_text(known) == KNOWN.read_text(encoding="utf-8")
-
-
-def test_the_order_of_mappings_does_not_matter() -> None:
-    known = read_pairs(KNOWN)
-
-    assert learned_from(dict(reversed(known.items()))) == learned_from(known)
+    assert main(["--out", str(out)]) == 0
+    assert out.read_bytes() == files("automatch.align.names").joinpath("learned.json").read_bytes()
 
 
-def test_the_command_learns_from_mapping_files(tmp_path: Path) -> None:
-    path, out, pairs = tmp_path / "small.json", tmp_path / "learned.json", tmp_path / "pairs.json"
-    Mapping(record(entry("h.0.a.weight", Source("layers.0.b.weight", (4, 4))))).save(path)
+def test_only_what_a_run_proved_of_a_known_conversion_is_learned_from() -> None:
+    known = next(each for each in shipped() if each.name == "transformers-bert to torch-encoder")
+    found = dict(taught(known))
 
-    assert main([str(path), "--out", str(out), "--pairs", str(pairs)]) == 0
-    assert read_pairs(pairs) == {"small": [("layers.b.weight", "h.a.weight")]}
-    assert out.read_text(encoding="utf-8") == '{\n  "mappings": 1,\n  "synonyms": []\n}\n'
+    assert found["bert.embeddings.word_embeddings.weight"] == "tok_embed.weight"
+    assert "bert.embeddings.position_embeddings.weight" not in found
 
 
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "other.json"
-    path.write_text("{}", encoding="utf-8")
+def test_the_order_of_conversions_does_not_matter() -> None:
+    pairs = [(str(at), family(letters)) for at, letters in enumerate(("abcdef", "ghijkl", "mnoprs"))]
 
-    assert main([str(path), "--out", str(tmp_path / "learned.json")]) == 2
-    assert "other.json" in capsys.readouterr().err
+    assert words_of(reversed(pairs)) == words_of(pairs) != ()
+
+
+def test_a_library_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--library", str(tmp_path / "none"), "--out", str(tmp_path / "learned.json")]) == 2
+    assert "none is no folder" in capsys.readouterr().err
     assert not (tmp_path / "learned.json").exists()

@@ -24,7 +24,12 @@ SURE = 3
 FEWEST = 2
 """A kind of block with fewer blocks is no kind."""
 
+MOST = 250_000
+"""Pairs of blocks of one kind beyond which those that the draft leaves open stay as they are."""
+
 Keys = Mapping[str, Shape]
+Block = Mapping[str, str]
+"""The keys of a block, by what follows its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class _Kind:
     """
 
     name: str
-    blocks: Mapping[str, Mapping[str, str]]
+    blocks: Mapping[str, Block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,13 @@ def regular(pairs: Mapping[str, str], sure: frozenset[str], source: Keys, target
         ('b.2.q', 'b.0.q')
     """
     found: dict[str, str] = {}
+    used: set[str] = set()
     weights = {key: SURE if key in sure else 1 for key in pairs}
     for pairing in _pairings(pairs, weights, _kinds(source), _kinds(target)):
         for here, there in _paired(pairing, pairs, weights, source, target).items():
-            free = here not in found and there not in found.values()
-            if free:
+            if here not in found and there not in used:
                 found[here] = there
+                used.add(there)
     return found
 
 
@@ -141,30 +147,61 @@ def _paired(
     pairing: _Pairing, pairs: Mapping[str, str], weights: Mapping[str, int], source: Keys, target: Keys
 ) -> dict[str, str]:
     """The keys of blocks that are paired as wholes: every key has a partner of its shape, and none is over."""
-    theirs, ours = list(pairing.target.blocks.items()), list(pairing.source.blocks.items())
-    block_of = {key: place for place, (_, members) in enumerate(ours) for key in members.values()}
-    score = np.full((len(theirs), len(ours)), -1e6)
-    for row, (_, members) in enumerate(theirs):
-        backed: Counter[int] = Counter()
-        for key in members.values():
-            if key in pairs and pairs[key] in block_of:
-                backed[block_of[pairs[key]]] += weights[key]
-        for column, (_, others) in enumerate(ours):
-            if _whole(members, others, pairing.words, source, target):
-                near = abs(row / max(1, len(theirs) - 1) - column / max(1, len(ours) - 1))
-                score[row, column] = backed[column] - near
-    rows, columns = linear_sum_assignment(-score)
+    theirs, ours = list(pairing.target.blocks.values()), list(pairing.source.blocks.values())
+    block_of = {key: place for place, members in enumerate(ours) for key in members.values()}
+    found = _settled(theirs, ours, block_of, pairing.words, pairs, (source, target))
+    left = [row for row in range(len(theirs)) if row not in found]
+    free = sorted(set(range(len(ours))) - set(found.values()))
+    if len(left) * len(free) <= MOST:
+        score = np.full((len(left), len(free)), -1e6)
+        for at, row in enumerate(left):
+            backed = _backed(theirs[row], block_of, pairs, weights)
+            for to, column in enumerate(free):
+                if _whole(theirs[row], ours[column], pairing.words, source, target):
+                    near = abs(row / max(1, len(theirs) - 1) - column / max(1, len(ours) - 1))
+                    score[at, to] = backed[column] - near
+        rows, columns = linear_sum_assignment(-score)
+        found |= {left[a]: free[b] for a, b in zip(rows, columns, strict=True) if score[a, b] > -1e6}
     return {
-        key: ours[column][1][pairing.words[rest]]
-        for row, column in zip(rows, columns, strict=True)
-        if score[row, column] > -1e6
-        for rest, key in theirs[row][1].items()
+        key: ours[column][pairing.words[rest]] for row, column in found.items() for rest, key in theirs[row].items()
     }
 
 
-def _whole(
-    members: Mapping[str, str], others: Mapping[str, str], words: Mapping[str, str], source: Keys, target: Keys
-) -> bool:
+def _settled(
+    theirs: Sequence[Block],
+    ours: Sequence[Block],
+    block_of: Mapping[str, int],
+    words: Mapping[str, str],
+    pairs: Mapping[str, str],
+    shapes: tuple[Keys, Keys],
+) -> dict[int, int]:
+    """Target blocks of which the draft takes every key from one source block, of which it leaves none."""
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, members in enumerate(theirs):
+        homes = {block_of.get(pairs.get(key, ""), -1) for key in members.values()}
+        column = homes.pop()
+        if homes or column < 0 or column in taken or len(ours[column]) != len(members):
+            continue
+        as_told = all(pairs[key] == ours[column].get(words.get(rest, "")) for rest, key in members.items())
+        if as_told and _whole(members, ours[column], words, *shapes):
+            found[row] = column
+            taken.add(column)
+    return found
+
+
+def _backed(
+    members: Block, block_of: Mapping[str, int], pairs: Mapping[str, str], weights: Mapping[str, int]
+) -> Counter[int]:
+    """How much the draft votes for each source block to be this one."""
+    backed: Counter[int] = Counter()
+    for key in members.values():
+        if key in pairs and pairs[key] in block_of:
+            backed[block_of[pairs[key]]] += weights[key]
+    return backed
+
+
+def _whole(members: Block, others: Block, words: Mapping[str, str], source: Keys, target: Keys) -> bool:
     if len(members) != len(others):
         return False
     for rest, key in members.items():

@@ -6,11 +6,11 @@ other in the same order, that is what one would try first; it is a guess.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
 from automatch.core.graph import Shape
-from automatch.rules.splitting import split
 
 Left = tuple[str, Shape]
 """A key and its shape."""
@@ -48,5 +48,4 @@ def _round(source: Sequence[Left], target: Sequence[Left], words: int) -> Mappin
 
 def _mark(left: Left, words: int) -> tuple[str, Shape]:
     key, shape = left
-    template, _ = split(key)
-    return ".".join(template.split(".")[-words:]), shape
+    return ".".join(re.sub(r"\d+", "#", key).split(".")[-words:]), shape
