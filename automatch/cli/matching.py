@@ -77,7 +77,8 @@ def run(
         except InputsError as error:
             raise InputsError(f"{error}\n{INPUTS_HELP}") from error
         mapping.save(output)
-    show([*summary(mapping.record), f"\nwrote {output}"])
+    show(summary(mapping.record))
+    print(f"\nwrote {output}")
 
 
 def writable(output: Path) -> None:

@@ -69,7 +69,9 @@ def run(
     proved = with_proof(record, proof)
     if output is not None:
         write(proved, output)
-    show([*proof_report(proved), *([] if output is None else [f"\nwrote {output}"])])
+    show(proof_report(proved))
+    if output is not None:
+        print(f"\nwrote {output}")
     return 0 if proof.record.outcome == "agree" else 1
 
 

@@ -53,7 +53,8 @@ def adapt(rules: Path, source: str, target: str, output: Path, sizes: Sequence[s
     chosen, ours, theirs, given, _ = gathered(steps)
     mapping = adapted(chosen, ours, theirs, sizes=given)
     mapping.save(output)
-    show([*summary(mapping.record), f"\nwrote {output}"])
+    show(summary(mapping.record))
+    print(f"\nwrote {output}")
     return 0 if all(entry.expr is not None for entry in mapping.entries) else 1
 
 

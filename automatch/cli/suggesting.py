@@ -40,7 +40,8 @@ def run(source: str, target: str | None, output: Path | None, rules: Path | None
     if rules is not None:
         found.rules().save(rules)
         written.append(f"\nwrote {rules}")
-    show([*suggestion_report(found), *written])
+    show(suggestion_report(found))
+    print("".join(written), end="\n" if written else "")
     return 1 if found.uncovered or found.missing else 0
 
 

@@ -1,0 +1,17 @@
+"""How the suite is spread over processes: one thread each, and what takes longest first."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+LONGEST = ("tests/sentences/", "tests/fuzz/", "tests/lift/")
+"""Folders whose tests would keep one process busy when the others are done."""
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
