@@ -8,6 +8,7 @@ from typing import Any
 
 from automatch.core.mapping import Side
 from automatch.known.draft import Suggestion, draft, lead
+from automatch.known.known import Known
 from automatch.known.library import library as known_conversions
 from automatch.trace import trace
 
@@ -39,7 +40,16 @@ def suggest(source: Any, target: Any = None, *, library: Sequence[str | os.PathL
         >>> [entry.sources for entry in found.draft.entries][:2]
         [('fc1.weight',), ('fc1.bias',)]
     """
-    known = known_conversions(library)
+    return suggestion(source, target, known_conversions(library))
+
+
+def suggestion(source: Any, target: Any, known: Sequence[Known]) -> Suggestion:
+    """The same, from conversions that have been read.
+
+    Raises:
+        RulesError: No target is given, and none of the conversions reads the source.
+        CheckpointError: A path is not a checkpoint.
+    """
     ours = Side.of(trace(source, label="source", names_only=True))
     if target is None:
         return lead(ours, known)

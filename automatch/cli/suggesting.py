@@ -17,7 +17,7 @@ from automatch.known.known import dumps, known_of
 from automatch.known.library import library as conversions
 from automatch.mapping import load
 from automatch.report.suggestion import suggestion_report
-from automatch.suggesting import suggest
+from automatch.suggesting import suggestion
 
 
 def run(source: str, target: str | None, output: Path | None, rules: Path | None, library: Sequence[Path]) -> int:
@@ -29,8 +29,8 @@ def run(source: str, target: str | None, output: Path | None, rules: Path | None
     steps: list[Any] = [lambda: made("source", source), partial(conversions, library)]
     steps += [lambda: made("target", target)] if target is not None else []
     steps += [partial(writable, file) for file in (output, rules) if file is not None]
-    ours, _, *rest = gathered(steps)
-    found = suggest(ours, rest[0] if target is not None else None, library=library)
+    ours, known, *rest = gathered(steps)
+    found = suggestion(ours, rest[0] if target is not None else None, known)
     written: list[str] = []
     if output is not None:
         from automatch.mapping import Mapping

@@ -43,11 +43,11 @@ class Rotary:
 
 @dataclass(frozen=True, slots=True)
 class WeightNorm:
-    """`g * v / ||v||`, and over which axes but one the norm is taken."""
+    """`g * v / ||v||`, the norm over all axes of `v` but one; over all where `axis` is None."""
 
     g: Expr
     v: Expr
-    suffix: str
+    axis: int | None
 
 
 def as_stack(expr: Concat) -> tuple[Expr, ...] | None:
@@ -184,6 +184,4 @@ def _weight_norm(g: Expr, norm: Reduce) -> WeightNorm | None:
     kept = [axis for axis in range(len(norm.of.shape)) if axis not in norm.axes]
     if len(kept) > 1:
         return None
-    if not kept:
-        return WeightNorm(g, norm.of, ", dim=None")
-    return WeightNorm(g, norm.of, f", dim={kept[0]}" if kept[0] else "")
+    return WeightNorm(g, norm.of, kept[0] if kept else None)

@@ -209,7 +209,7 @@ def _scaled_text(of: Expr, scale: float) -> str:
 def _product_text(expr: Product, parts: Sequence[Expr]) -> str:
     normed = as_weight_norm(expr)
     if normed:
-        return f"weight_norm({text(normed.g)}, {text(normed.v)}{normed.suffix})"
+        return _call("weight_norm", [text(normed.g), text(normed.v)], dim=normed.axis)
     above = [part for part in parts if not _is_reciprocal(part)]
     below = [_factor(part.of) for part in parts if isinstance(part, Elementwise) and _is_reciprocal(part)]
     return " / ".join([" * ".join(map(_factor, above)) or "1", *below])
@@ -219,9 +219,9 @@ def _is_reciprocal(expr: Expr) -> bool:
     return isinstance(expr, Elementwise) and expr.function == "reciprocal"
 
 
-def _call(name: str, arguments: list[str], dim: int = 0, **named: int) -> str:
+def _call(name: str, arguments: list[str], dim: int | None = 0, **named: int) -> str:
     """A call; the axis is left out where it is the first."""
-    keywords = [f"{key}={value}" for key, value in named.items()] + ([f"dim={dim}"] if dim else [])
+    keywords = [f"{key}={value}" for key, value in named.items()] + ([f"dim={dim}"] if dim != 0 else [])
     return f"{name}({', '.join([*arguments, *keywords])})"
 
 

@@ -56,8 +56,9 @@ def fits(library: Sequence[Known], source: Side, target: Side) -> list[Fit]:
         sides = _templates(known.source), _templates(known.target)
         for backwards in (False, True):
             mine, other = reversed(sides) if backwards else sides
-            if mine & ours and other & theirs:
-                found.extend(_fit(known, backwards, source, target))
+            rules = _directed(known, backwards) if mine & ours and other & theirs else None
+            if rules is not None:
+                found.extend(_fit(known, backwards, rules, source, target))
     return sorted(found, key=lambda fit: (-fit.share, -len(fit.used), fit.title))
 
 
@@ -75,9 +76,11 @@ def leads(library: Sequence[Known], source: Side) -> list[tuple[Fit, Lead]]:
             if not ours & _templates(known.target if backwards else known.source):
                 continue
             rules = _directed(known, backwards)
-            led = None if rules is None else lead_of(rules, source)
-            if led is not None and led.target.weights:
-                found.extend((fit, led) for fit in _fit(known, backwards, source, led.target))
+            if rules is None:
+                continue
+            led = lead_of(rules, source)
+            if led.target.weights:
+                found.extend((fit, led) for fit in _fit(known, backwards, rules, source, led.target))
     return sorted(found, key=lambda pair: (-len(pair[0].used), pair[0].title))
 
 
@@ -95,10 +98,7 @@ def _templates(side: Side) -> set[str]:
     return {split(key)[0] for weight in side.weights for key in weight.keys}
 
 
-def _fit(known: Known, backwards: bool, source: Side, target: Side) -> list[Fit]:
-    rules = _directed(known, backwards)
-    if rules is None:
-        return []
+def _fit(known: Known, backwards: bool, rules: RuleSet, source: Side, target: Side) -> list[Fit]:
     try:
         record = adapt(rules, source, target)
     except RulesError:  # they do not fit at all

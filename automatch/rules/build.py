@@ -59,6 +59,7 @@ from automatch.rules.terms import (
     WeightNorm,
 )
 from automatch.rules.terms import keys as keys_in
+from automatch.synthesize.build import reshape
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +154,9 @@ def _moved(term: Index | Transpose | View, scope: Scope) -> Expr:
         case Transpose(axes=axes):
             return Permute(of, axes)
         case View(shape=shape):
-            return reshaped(of, _sizes(shape, of, scope))
+            return reshape(of, _sizes(shape, of, scope))
         case _:
             assert_never(term)
-
-
-def reshaped(of: Expr, shape: Shape) -> Expr:
-    """A tensor under another shape, with no reshape of a reshape and none that changes nothing."""
-    inner = of.of if isinstance(of, Reshape) else of
-    return inner if inner.shape == shape else Reshape(inner, shape)
 
 
 def _sizes(shape: tuple[Formula, ...], of: Expr, scope: Scope) -> Shape:
@@ -206,7 +201,7 @@ def _join(term: Join, scope: Scope) -> Expr:
     groups = scope.number(term.groups)
     joined = Concat(tuple(_grouped(part, axis, groups) for part in parts), axis + 1)
     size = joined.shape
-    return reshaped(joined, (*size[:axis], size[axis] * size[axis + 1], *size[axis + 2 :]))
+    return reshape(joined, (*size[:axis], size[axis] * size[axis + 1], *size[axis + 2 :]))
 
 
 def _turns(term: Join, scope: Scope) -> list[Scope]:
@@ -258,7 +253,7 @@ def _grouped(part: Expr, axis: int, groups: int) -> Expr:
         return Constant(part.value, shape)
     if isinstance(part, Affine):
         return Affine(_grouped(part.of, axis, groups), part.scale, part.shift)
-    return reshaped(part, shape)
+    return reshape(part, shape)
 
 
 def _rotary(term: Rotary, scope: Scope) -> Expr:
@@ -269,8 +264,8 @@ def _rotary(term: Rotary, scope: Scope) -> Expr:
     width = size // heads
     if term.first is not None:
         return _partial_rotary(term, of, heads, width, scope.number(term.first))
-    turned = _turned(reshaped(of, _cut(of.shape, axis, (heads, *_pair(term.order, width)))), axis + 1)
-    return reshaped(turned, of.shape)
+    turned = _turned(reshape(of, _cut(of.shape, axis, (heads, *_pair(term.order, width)))), axis + 1)
+    return reshape(turned, of.shape)
 
 
 def _pair(order: str, width: int) -> tuple[int, int]:
@@ -294,11 +289,11 @@ def _partial_rotary(term: Rotary, of: Expr, heads: int, width: int, first: int) 
         raise RulesError(f"rotary: the first {first} of {width} entries of a head cannot be turned")
     fine = (width // (first // 2), first // 2) if term.order == "pairs" else (width // 2, 2)
     taken = Slice(
-        reshaped(of, _cut(of.shape, axis, (heads, *fine))), axis + 1, 0, 2 if term.order == "pairs" else first // 2
+        reshape(of, _cut(of.shape, axis, (heads, *fine))), axis + 1, 0, 2 if term.order == "pairs" else first // 2
     )
     turned = Reshape(_turned(taken, axis + 1), _cut(of.shape, axis, (heads, first)))
-    kept = Slice(reshaped(of, _cut(of.shape, axis, (heads, width))), axis + 1, first, width)
-    return reshaped(Concat((turned, kept), axis + 1), of.shape)
+    kept = Slice(reshape(of, _cut(of.shape, axis, (heads, width))), axis + 1, first, width)
+    return reshape(Concat((turned, kept), axis + 1), of.shape)
 
 
 # Arithmetic

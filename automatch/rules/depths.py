@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from automatch.core.mapping import MappingRecord
 from automatch.lift.keys import Keys
 from automatch.rules.following import Column
+from automatch.rules.naming import free_name
 from automatch.rules.ruleset import Count, Side, Size
 from automatch.rules.splitting import numbered, split
 
@@ -48,10 +49,8 @@ class Depths:
             at = words.index("*")
             stem = next((re.sub(r"\W+", "_", word) for word in reversed(words[:at]) if not word.isdecimal()), "layers")
             taken = {size.name for size in self.made.values()}
-            name = f"{side}_{stem}"
-            further = (f"{name}_{n}" for n in range(2, len(taken) + 2))
-            free = next(each for each in (name, *further) if each not in taken)
-            self.made[reading] = Size(free, (reading,), self.column(side, [located], place)[0])
+            name = free_name(f"{side}_{stem}", taken)
+            self.made[reading] = Size(name, (reading,), self.column(side, [located], place)[0])
         return self.made[reading].name
 
     def _of(self, example: int, side: Side) -> Keys:

@@ -64,9 +64,9 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     seen = [each for place, example in enumerate(records) for each in _seen(example, place)]
     depths = Depths(records)
     groups = fold(seen, depths)
+    _refuse_contradictions(groups)
     counts = list(depths.made.values())
     sizing = Sizing(records, groups, frozenset(size.name for size in counts))
-    _refuse_contradictions(groups)
     some = partial(groups) | _tied(groups, records)
     every = merged([replace(_rule(group, sizing), partial=group.target in some) for group in groups])
     rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them

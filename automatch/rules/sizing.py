@@ -22,6 +22,7 @@ from automatch.rules.derivations import derivations, products, renamed
 from automatch.rules.folding import Group
 from automatch.rules.following import Column, follow
 from automatch.rules.formula import Binary, Formula, Name, Number, names
+from automatch.rules.naming import free_name
 from automatch.rules.pattern import parse
 from automatch.rules.ruleset import Axis, Carried, Derived, Reading, Size
 from automatch.rules.slots import Slot, slots
@@ -50,6 +51,7 @@ class Sizing:
         taken: Names that other sizes have.
         candidates: Where their numbers may come from.
         cuts: Where their weights are cut.
+        rows: By the pattern of a group, the slots of its entries.
         made: The sizes, by their readings, and by the place that alone they are for.
         notes: By the pattern of target keys, what was taken to be the same in all models.
     """
@@ -59,6 +61,7 @@ class Sizing:
     taken: frozenset[str] = frozenset()
     candidates: Candidates = field(init=False)
     cuts: Cuts = field(default_factory=Cuts)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
     made: dict[tuple[tuple[Reading, ...], str], Size] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -67,13 +70,14 @@ class Sizing:
         self.candidates = Candidates(self.examples)
         for group in self.groups:
             if group.term is not None:
-                self.cuts.add(group, self._rows(group))
+                rows = self.rows[group.target] = [self._slots(group, place) for place in range(len(group.seen))]
+                self.cuts.add(group, rows)
 
     def term(self, group: Group) -> Term | None:
         """A group's term, with sizes in the places of numbers."""
         if group.term is None:
             return None
-        rows = self._rows(group)
+        rows = self.rows[group.target]
         inferred = self._inferred(rows[0], group)
         formulas: dict[int, Formula] = dict.fromkeys(inferred, Number(-1))
         # From the inside out: the ends of a slice may be counted in axes of the reshape that it is taken of.
@@ -92,9 +96,6 @@ class Sizing:
         axes = () if slot.cut is None else (*slot.cut.outer, *slot.cut.inner)
         found = [formulas[_first(row, slot.node + 1) + axis] for axis in axes]
         return None if Number(-1) in found else [each for each in found if each != Number(1)]
-
-    def _rows(self, group: Group) -> list[Row]:
-        return [self._slots(group, place) for place in range(len(group.seen))]
 
     def _slots(self, group: Group, place: int) -> Row:
         seen = group.seen[place]
@@ -320,7 +321,7 @@ class Sizing:
         key = (tuple(readings), "" if _one_meaning(readings) else owner)
         if key not in self.made:
             taken = {size.name for size in self.made.values()} | self.taken
-            self.made[key] = Size(_free(_name(readings[0]), taken), key[0], example, tuple(otherwise))
+            self.made[key] = Size(free_name(_name(readings[0]), taken), key[0], example, tuple(otherwise))
         return self.made[key].name
 
 
@@ -377,11 +378,6 @@ def _word(text: str) -> str:
     """A name that is no word of the language and no variable."""
     word = re.sub(r"\W+", "_", text).strip("_")
     return word if re.fullmatch(r"[^\W\d]\w+", word) and word not in RESERVED else f"size_{word}"
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number where it is taken."""
-    return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}_{n}") not in taken)
 
 
 def _trimmed(term: Term) -> Term:

@@ -28,12 +28,14 @@ from automatch.core.expr import (
     Source,
     Sum,
     children,
+    source_leaves,
 )
 from automatch.core.expr_layouts import as_interleave, as_rotary, as_stack, as_weight_norm
 from automatch.core.expr_rewrite import with_children
 from automatch.core.graph import Shape, Weight
 from automatch.errors import RulesError
-from automatch.rules.build import Scope, build, reshaped
+from automatch.resize import fit
+from automatch.rules.build import Scope, build
 from automatch.rules.formula import Number
 from automatch.rules.pattern import Pattern
 from automatch.rules.splitting import numbered
@@ -54,6 +56,7 @@ from automatch.rules.terms import (
     View,
     WeightNorm,
 )
+from automatch.synthesize.build import reshape
 
 Sizes: TypeAlias = tuple[Number, ...]
 
@@ -75,17 +78,11 @@ def spelled(expr: Expr) -> Term:
 
 
 def _builds(term: Term, wanted: Expr) -> bool:
-    leaves = {leaf.key: Weight(leaf.key, leaf.shape, "") for leaf in _leaves(wanted)}
+    leaves = {leaf.key: Weight(leaf.key, leaf.shape, "") for leaf in source_leaves(wanted)}
     try:
         return normal(build(term, Scope(numbered(leaves.values()), {}, {}, wanted.shape))) == wanted
     except RulesError:
         return False
-
-
-def _leaves(expr: Expr) -> tuple[Source, ...]:
-    if isinstance(expr, Source):
-        return (expr,)
-    return tuple(leaf for child in children(expr) for leaf in _leaves(child))
 
 
 def normal(expr: Expr) -> Expr:
@@ -106,7 +103,7 @@ def normal(expr: Expr) -> Expr:
             flat = tuple(part for group in nested for part in group)
             return flat[0] if len(flat) == 1 else Concat(flat, axis)
         case Reshape(of=of, shape=shape):
-            return reshaped(of, shape)
+            return reshape(of, shape)
         case Slice(of=of, start=0, stop=stop, axis=axis) if stop == of.shape[axis]:
             return of
         case Affine(of=of, scale=1.0, shift=0.0):
@@ -212,10 +209,7 @@ def _arithmetic(expr: Affine | Sum | Product | Elementwise | Reduce, plain: bool
         case Product(parts=parts):
             normed = None if plain else as_weight_norm(expr)
             if normed:
-                axis = {"": 0, ", dim=None": None}.get(
-                    normed.suffix, int(normed.suffix[-1:] or 0) if normed.suffix[-1:].isdecimal() else 0
-                )
-                return WeightNorm(_spelled(normed.g, plain), _spelled(normed.v, plain), axis)
+                return WeightNorm(_spelled(normed.g, plain), _spelled(normed.v, plain), normed.axis)
             return Combine("*", tuple(_spelled(part, plain) for part in parts))
         case Elementwise(function=function, of=of):
             return Call(function, _spelled(of, plain))
@@ -226,8 +220,6 @@ def _arithmetic(expr: Affine | Sum | Product | Elementwise | Reduce, plain: bool
 
 
 def _resize(expr: Resize, plain: bool) -> Term:
-    from automatch.resize import fit
-
     for form in ("matrix", "vector", "table", "other"):
         if fit(expr.of, expr.shape, form).expr == expr:
             return Fit(_spelled(expr.of, plain), _sizes(expr.shape), form)
