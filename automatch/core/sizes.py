@@ -7,7 +7,7 @@ number is the same whatever a layer's number is, a star takes its place: `layers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 Sizes: TypeAlias = tuple[tuple[str, int], ...]
 
@@ -28,11 +28,11 @@ def of_config(config: Mapping[object, object], path: str = "config") -> Iterator
         here = f"{path}.{name}"
         if isinstance(value, Mapping) and here.count(".") < _DEEPEST:
             yield from of_config(value, here)
-        elif is_size(str(name), value):
-            yield here, int(str(value))
+        elif is_size(value, str(name)):
+            yield here, value
 
 
-def is_size(name: str, value: object) -> bool:
+def is_size(value: object, name: str) -> TypeGuard[int]:
     """Whether a named value may be a size: a whole number above 0 that is not there to identify something."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         return False

@@ -72,7 +72,9 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     rules = tuple(sorted(every, key=lambda rule: _SURENESS.index(rule.claim)))  # as a file has them
     used = used_sizes(rules, [*counts, *sizing.made.values()])
     notes = tuple(f"{key}: {note}" for key, note in sizing.notes.items())
-    found = RuleSet(record.source.name, record.target.name, rules, used, notes, ones_of(records))
+    found = RuleSet(
+        record.source.name, record.target.name, rules, used, notes, ones_of(records, sizing.candidates.measures)
+    )
     return _checked(found, records)
 
 

@@ -25,8 +25,8 @@ def sizes_of(model: nn.Module) -> Sizes:
         if type(module).__module__.startswith("torch.nn") and not any(True for _ in module.children()):
             continue
         for name, value in vars(module).items():
-            if is_size(name, value):
-                found[f"{path}.{name}" if path else name] = int(value)
+            if is_size(value, name):
+                found[f"{path}.{name}" if path else name] = value
     return folded(found)
 
 

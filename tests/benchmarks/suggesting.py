@@ -53,7 +53,7 @@ class Score:
     @property
     def keys(self) -> int:
         """How many keys the target has."""
-        return len(self.known.record.entries)
+        return sum(len(weight.keys) for weight in self.known.target.weights)
 
 
 def score(known: Known, library: Sequence[Known]) -> Score:

@@ -38,12 +38,12 @@ def test_a_configuration_within_itself_ends_somewhere() -> None:
 
 
 def test_what_is_a_size() -> None:
-    assert is_size("heads", 2)
-    assert is_size("heads", 1)
-    assert not is_size("heads", 0)
-    assert not is_size("heads", True)
-    assert not is_size("heads", 2.0)
-    assert not is_size("layer_idx", 3)
+    assert is_size(2, "heads")
+    assert is_size(1, "heads")
+    assert not is_size(0, "heads")
+    assert not is_size(True, "heads")
+    assert not is_size(2.0, "heads")
+    assert not is_size(3, "layer_idx")
 
 
 def test_numbers_that_do_not_matter_are_stars() -> None:
