@@ -426,6 +426,8 @@ def _power(written: str) -> Power:
 
 
 def _shifted(term: Term, shift: Scalar) -> Term:
+    if shift == 0.0:  # minus nothing as well
+        return term
     if isinstance(term, Scale) and term.shift == 0.0:
         return Scale(term.of, term.scale, shift)
     return Scale(term, shift=shift)

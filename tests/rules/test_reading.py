@@ -187,3 +187,7 @@ def test_what_is_no_reading_is_refused(written: str, message: str) -> None:
     with pytest.raises(RulesError) as caught:
         read_reading(written)
     assert message in str(caught.value)
+
+
+def test_minus_nothing_is_nothing() -> None:
+    assert read_term("a.b - 0") == read_term("a.b")
