@@ -21,6 +21,10 @@ class InputsError(AutomatchError):
     """Example inputs are missing, malformed, or do not fit the model's forward."""
 
 
+class InputsWarning(UserWarning):
+    """Example inputs cannot tell right weights from wrong ones; others were drawn beside them."""
+
+
 class TraceError(AutomatchError):
     """No rung of the tracing ladder could record the model."""
 

@@ -14,7 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 
-settings.register_profile("suite", derandomize=True)
+# how long an example takes says something of the machine, never of the code
+settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
 
 

@@ -79,6 +79,20 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """What a recorded model computes, in a form that two recordings can be compared by.
+
+    Attributes:
+        digest: SHA-256 of its operators, their constants, shapes and wiring, in hexadecimal. Names play no part in it.
+        operators: How often each operator occurs, with the constants that change what it computes, sorted:
+            `("gelu(tanh)", 12)`.
+    """
+
+    digest: str
+    operators: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A recorded model, or only its state dict.
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from automatch.core.expr import Expr, sources
-from automatch.core.graph import Graph, Rung, Shape, Weight
+from automatch.core.graph import Function, Graph, Rung, Shape, Weight
 
 Status: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
 Method: TypeAlias = Literal["colours", "structure", "names", "rules"]
+Verdict: TypeAlias = Literal["proved", "agrees, in part shown", "not run", "refuted"]
+"""What is known of a mapping as a whole. See `MappingRecord.verdict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Side:
         weights: Its state dict, without the tensors.
         notes: Remarks of the tracing.
         sizes: Whole numbers that the model or its configuration carries; see `Graph.sizes`.
+        function: What it computes; None where its code was not recorded.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Side:
     weights: tuple[Weight, ...]
     notes: tuple[str, ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
+    function: Function | None = None
 
     @staticmethod
     def of(graph: Graph) -> Side:
@@ -217,6 +221,8 @@ class MappingRecord:
         chains: How chains of repeated blocks were paired.
         notes: Remarks for the reader (operators that no stage understands, disagreements between sources of evidence).
         proof: What running both models showed; None where they were not run.
+        not_run: Why they were not, as a sentence; empty where they were, or where nobody says.
+        next_step: What would prove the mapping, as a sentence; empty where nothing is known.
     """
 
     source: Side
@@ -225,6 +231,23 @@ class MappingRecord:
     chains: tuple[LayerPairing, ...] = ()
     notes: tuple[str, ...] = field(default=())
     proof: ProofRecord | None = None
+    not_run: str = ""
+    next_step: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known of the mapping as a whole.
+
+        1. `refuted`: both models were run under it, and their outputs differ.
+        2. `proved`: their outputs agree, and every weight was shown down to the last element.
+        3. `agrees, in part shown`: their outputs agree; of some weights no output told all, or nothing was found.
+        4. `not run`: they were not run, or nothing could be compared.
+        """
+        if self.proof is None or self.proof.outcome == "nothing":
+            return "not run"
+        if self.proof.outcome == "differ":
+            return "refuted"
+        return "proved" if all(entry.status == "proved" for entry in self.entries) else "agrees, in part shown"
 
     @property
     def unused(self) -> tuple[str, ...]:

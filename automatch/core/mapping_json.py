@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from automatch.core.expr import Source, source_leaves
 from automatch.core.expr_json import from_json, to_json
-from automatch.core.graph import Rung, Weight
+from automatch.core.graph import Function, Rung, Weight
 from automatch.core.json_fields import (
     Members,
     fault,
@@ -43,6 +43,7 @@ from automatch.core.mapping import (
     Shown,
     Side,
     Status,
+    Verdict,
 )
 from automatch.errors import MappingFormatError, together
 
@@ -54,6 +55,7 @@ LINE = 120
 STATUSES: tuple[Status, ...] = get_args(Status)
 RUNGS: tuple[Rung, ...] = get_args(Rung)
 METHODS: tuple[Method, ...] = get_args(Method)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 OUTCOMES = ("agree", "differ", "nothing")
 KINDS = ("parameter", "buffer", "tensor")
 
@@ -117,6 +119,8 @@ def _record_to_json(record: MappingRecord) -> Json:
     return {
         "format": FORMAT,
         "version": VERSION,
+        "verdict": record.verdict,
+        **_filled(not_run=record.not_run or None, next_step=record.next_step or None),
         "source": _side_to_json(record.source),
         "target": _side_to_json(record.target),
         **_filled(
@@ -138,9 +142,18 @@ def _side_to_json(side: Side) -> Json:
     return {
         "name": side.name,
         "rung": side.rung,
-        **_filled(notes=list(side.notes), sizes=dict(side.sizes) or None),
+        **_filled(
+            notes=list(side.notes),
+            sizes=dict(side.sizes) or None,
+            function=None if side.function is None else function_to_json(side.function),
+        ),
         "weights": weights,
     }
+
+
+def function_to_json(function: Function) -> Json:
+    """What a model computes, as it stands in a file."""
+    return {"digest": function.digest, "operators": dict(function.operators)}
 
 
 def _weight_to_json(weight: Weight) -> Json:
@@ -218,26 +231,46 @@ def _output_to_json(output: ComparedOutput) -> Json:
 
 
 def _record(members: Members) -> MappingRecord:
+    verdict = members.take_or("verdict", one_of(*VERDICTS), None)
+    not_run, next_step = members.take_or("not_run", string, ""), members.take_or("next_step", string, "")
     source, target = members.take("source", _side), members.take("target", _side)
     chains = members.take_or("chains", items(_pairing), ())
     notes = members.take_or("notes", items(string), ())
     proof = members.take_or("proof", _proof, None)
     entries = members.take("entries", items(_entry))
     members.close()
-    return MappingRecord(source, target, entries, chains, notes, proof)
+    record = MappingRecord(source, target, entries, chains, notes, proof, not_run, next_step)
+    if verdict not in (None, record.verdict):
+        raise MappingFormatError(
+            f"$.verdict: {verdict!r}, but what the file says of proof and weights is {record.verdict!r}"
+        )
+    return record
 
 
 def _side(value: object, where: str) -> Side:
     members = Members.of(value, where)
     side, rung = members.take("name", string), members.take("rung", one_of(*RUNGS))
     notes = members.take_or("notes", items(string), ())
-    sizes = members.take_or("sizes", _sizes, ())
+    sizes = members.take_or("sizes", _numbers, ())
     weights = members.take("weights", items(_weight))
+    function = members.take_or("function", function_from_json, None)
     members.close()
-    return Side(side, cast(Rung, rung), weights, notes, sizes)
+    return Side(side, cast(Rung, rung), weights, notes, sizes, function)
 
 
-def _sizes(value: object, where: str) -> tuple[tuple[str, int], ...]:
+def function_from_json(value: object, where: str) -> Function:
+    """The inverse of `function_to_json`.
+
+    Raises:
+        MappingFormatError: The value is none; all faults are listed.
+    """
+    members = Members.of(value, where)
+    digest, operators = members.take("digest", name), members.take_or("operators", _numbers, ())
+    members.close()
+    return Function(digest, operators)
+
+
+def _numbers(value: object, where: str) -> tuple[tuple[str, int], ...]:
     members = Members.of(value, where)
     found = tuple((path, members.take(path, integer)) for path in list(members.left))
     members.close()

@@ -55,7 +55,7 @@ def test_the_text_is_laid_out_for_people_and_for_line_diffs() -> None:
 
 def test_empty_optional_fields_are_left_out() -> None:
     document = json.loads(dumps(record(entry("w", Source("w", (2,))), entry("t", None))))
-    assert set(document) == {"format", "version", "source", "target", "entries"}
+    assert set(document) == {"format", "version", "verdict", "source", "target", "entries"}
     assert set(document["source"]) == {"name", "rung", "weights"}
     assert set(document["entries"][0]["evidence"]) == {"method", "reasons"}
     assert "expr" not in document["entries"][1]
