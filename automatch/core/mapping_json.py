@@ -241,9 +241,7 @@ def _record(members: Members) -> MappingRecord:
     members.close()
     record = MappingRecord(source, target, entries, chains, notes, proof, not_run, next_step)
     if verdict not in (None, record.verdict):
-        raise MappingFormatError(
-            f"$.verdict: {verdict!r}, but what the file says of proof and weights is {record.verdict!r}"
-        )
+        raise MappingFormatError(f"$.verdict: {verdict!r}, but proof and entries say {record.verdict!r}")
     return record
 
 
