@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import time
+import warnings
 from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -16,25 +19,30 @@ from automatch.align.policy import LayerPolicy
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
 from automatch.core.alignment import Alignment
-from automatch.core.expr import Resize, children
 from automatch.core.graph import Graph
-from automatch.core.mapping import Entry, MappingRecord, Side
-from automatch.errors import AutomatchError, LiftError
-from automatch.exact import Exact, completed, exact_entries
+from automatch.core.mapping import MappingRecord, Side
+from automatch.errors import AutomatchError, InputsError, InputsWarning, LiftError, ModelError
+from automatch.exact import impossible
+from automatch.inputs.content import with_content
+from automatch.inputs.prepare import prepare
+from automatch.inputs.uses import uses
 from automatch.lift import lift
 from automatch.mapping import Mapping
-from automatch.prove import prove, with_proof
+from automatch.running import Bench, settled
 from automatch.synthesize import synthesize
 from automatch.trace import trace
+from automatch.trace.inputs import needed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automatch.core.expr import Expr
-
 Model: TypeAlias = "nn.Module | ExportedProgram | MappingABC[str, Tensor] | str | PathLike[str]"
 Twin: TypeAlias = Callable[[], nn.Module]
 Progress: TypeAlias = Callable[[str], None]
+Device: TypeAlias = Literal["auto", "meta", "cpu"]
+
+BUDGET_S = 600.0
+"""Seconds that a search may take where nobody says."""
 
 
 def match(
@@ -49,26 +57,28 @@ def match(
     source_twin_inputs: Any = None,
     target_twin_inputs: Any = None,
     run: bool = True,
+    device: Device = "auto",
+    budget_s: float | None = BUDGET_S,
     allow_untraced: bool = False,
-    progress: Progress | None = None,
+    progress: bool | Progress = False,
 ) -> Mapping:
     """Find out how one model's weights map onto another's.
 
     Neither model is changed, and models on the meta device are never materialised.
 
-    1. Where both sides are modules that hold numbers, and compute the same function, running them finds the exact
-       conversion, element by element.
-    2. What that leaves open, and pairs of different size or function, are aligned by structure; where one side is
-       known by its state dict alone, by names and shapes.
-    3. Both models are run on fresh weights under the mapping; what that shows is `proved`.
+    1. Both sides are aligned by structure; where one is known by its state dict alone, by names and shapes.
+    2. Where both are modules that hold numbers, and their sizes allow that they compute one function, they are run on
+       fresh weights and inputs under the mapping. What that shows is `proved`.
+    3. Where outputs differ or something is left open, the exact conversion is searched for, element by element, by
+       gradients, and run again. `Mapping.verdict` says what came of it.
 
     Args:
         source: Where weights come from: a module (real or meta), an exported program, a state dict (meta tensors will
             do), or the path of a checkpoint.
         target: What they are for, in the same forms.
         source_inputs: Example inputs `(args, kwargs)` of the source's forward. Needed where they cannot be derived and
-            the side has code.
-        target_inputs: The same for the target. For an exact match both models get the same content.
+            the side has code. A tensor on the meta device is a shape; content of the right kind is drawn for it.
+        target_inputs: The same for the target. Models that are run get the same content.
         layers: Which source layer a target layer takes where depths differ: `uniform` (`int(i * n / m)`), `first`,
             `last`, or a list of source layers. Anything but `uniform` leaves the answer to structure alone.
         source_twin: Makes a small model of the source's code, with numbers, where the source is too large to run. The
@@ -77,14 +87,19 @@ def match(
         source_twin_inputs: Example inputs of the source's twin.
         target_twin_inputs: The same for the target's.
         run: Whether models that hold numbers may be run. Without, nothing is exact and nothing is proved.
+        device: `auto` takes the models as they are; `meta` leaves their numbers aside, so that nothing is run; `cpu`
+            asks for models that hold numbers.
+        budget_s: Seconds that the search may take; None for as long as it takes. Where it gives up, a note says so.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
-        progress: Called with a short sentence at the start of each stage.
+        progress: Whether to print every stage to standard error; or a function that is called with a short sentence.
 
     Returns:
         A mapping with an entry for every key of the target's state dict.
 
     Raises:
-        InputsError: Inputs are missing or do not fit a model's forward.
+        InputsError: Inputs are missing or do not fit a model's forward, or both models would be run on inputs that
+            should hold the same content and do not.
+        ModelError: `device="cpu"` was asked for, and a model is on the meta device.
         TraceError: A model cannot be traced.
         CheckpointError: A path is not a checkpoint.
         PolicyError: A list of layers does not fit the models.
@@ -101,26 +116,21 @@ def match(
         >>> mapping["b.weight"].sources
         ('2.weight',)
     """
-    say = progress or _silent
+    say = _reporter(progress)
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
+    _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:
         if source_twin is None or target_twin is None:
             raise LiftError("a twin of one side alone has nothing to be matched with.\nNext: pass both twins.")
         small = _Pair(source_twin(), target_twin(), source_twin_inputs, target_twin_inputs, layers, False, say)
-        return Mapping(_through_twins(pair, small))
-    run = run and layers == "uniform"  # a list of layers is a decision, which no run can confirm
-    exact = exact_entries(source, target, source_inputs, target_inputs, say) if run else Exact()
-    if exact.complete:
-        whole = MappingRecord(exact.sides[0], exact.sides[1], exact.in_order())
-        judged = pair.judged(whole)
-        if judged.proof is None or judged.proof.outcome != "differ":
-            return Mapping(judged)
-    structural = pair.by_structure()
-    if exact.note:
-        structural = replace(structural, notes=(*structural.notes, exact.note))
-    candidates = [*completed(_merged(structural, exact)), structural] if exact.entries else [structural]
-    tried = [candidate for candidate in candidates if run and pair.runs(candidate)]
-    return Mapping(_first_confirmed(pair, tried) if tried else candidates[0])
+        return Mapping(_through_twins(pair, small, budget_s))
+    graphs = pair.graphs()
+    structural = pair.by_structure(graphs)
+    asked = "run=False was asked for" if not run else "device='meta' was asked for" if device == "meta" else ""
+    reason, following = _reason_not_to_run(pair, structural, graphs)
+    if asked or reason:
+        return Mapping(replace(structural, not_run=reason or asked, next_step=following))
+    return Mapping(settled(pair.bench(graphs), structural, budget_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +145,18 @@ class _Pair:
     allow_untraced: bool
     say: Progress
 
-    def by_structure(self) -> MappingRecord:
-        ours, theirs = self.graphs()
+    @property
+    def sides(self) -> tuple[tuple[str, Model], tuple[str, Model]]:
+        return ("source", self.source), ("target", self.target)
+
+    @property
+    def on_meta(self) -> str:
+        """Which sides are on the meta device, as the subject of a sentence; empty where none is."""
+        labels = [label for label, side in self.sides if isinstance(side, nn.Module) and _is_meta(side)]
+        return f"the {' and the '.join(labels)} {'is' if len(labels) == 1 else 'are'}" if labels else ""
+
+    def by_structure(self, graphs: tuple[Graph, Graph]) -> MappingRecord:
+        ours, theirs = graphs
         self.say("matching")
         alignment = _align(ours, theirs, self.layers)
         entries = synthesize(alignment, ours, theirs)
@@ -148,7 +168,8 @@ class _Pair:
         return record(self.source, self.source_inputs, "source"), record(self.target, self.target_inputs, "target")
 
     def _recorded(self, side: Model, inputs: Any, label: str) -> Graph:
-        return trace(side, inputs, label=label, allow_untraced=self.allow_untraced, progress=self.say)
+        given = with_content(side, inputs) if isinstance(side, nn.Module) else inputs
+        return trace(side, given, label=label, allow_untraced=self.allow_untraced, progress=self.say)
 
     def _known(self, side: Model, inputs: Any, label: str) -> Graph:
         """A side of which the other has no code: its own tells when weights run, if inputs for it were given."""
@@ -161,76 +182,66 @@ class _Pair:
             reason = str(error).splitlines()[0]
             return replace(bare, notes=(*bare.notes, f"matched by names and shapes, its code left aside: {reason}"))
 
-    def runs(self, record: MappingRecord) -> bool:
-        """Whether running both models under a mapping can say anything."""
-        modules = [side for side in (self.source, self.target) if isinstance(side, nn.Module)]
-        real = len(modules) == 2 and not any(_is_meta(module) for module in modules)
-        return real and not any(entry.expr is not None and _resizes(entry.expr) for entry in record.entries)
+    def bench(self, graphs: tuple[Graph, Graph]) -> Bench:
+        """Both models and what they are run on.
 
-    def judged(self, record: MappingRecord) -> MappingRecord:
-        """A mapping with what a run of both models showed of it."""
+        Raises:
+            InputsError: Inputs of both sides should hold the same content and do not, or there are none.
+        """
         assert isinstance(self.source, nn.Module)
         assert isinstance(self.target, nn.Module)
-        self.say("proving")
-        try:
-            proof = prove(record, self.source, self.target, self.source_inputs, self.target_inputs)
-        except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
-            return replace(record, notes=(*record.notes, f"not proved: {error}"))
-        return with_proof(record, proof)
+        ours = needed(self.source, self.source_inputs, "source")
+        theirs = needed(self.target, self.target_inputs, "target")
+        prepared = prepare((self.source, ours), (self.target, theirs), (uses(graphs[0]), uses(graphs[1])))
+        if prepared.conflict:
+            raise InputsError(prepared.conflict)
+        for remark in prepared.remarks:
+            warnings.warn(f"{remark}; other inputs were drawn beside it", InputsWarning, stacklevel=3)
+        return Bench(self.source, self.target, prepared, self.say)
 
 
-def _through_twins(pair: _Pair, small: _Pair) -> MappingRecord:
+def _refuse_meta(pair: _Pair, device: Device) -> None:
+    if device == "cpu" and pair.on_meta:
+        raise ModelError(
+            f"device='cpu' was asked for, but {pair.on_meta} on the meta device.\n"
+            "Next: build with numbers, or leave device out."
+        )
+
+
+def _reason_not_to_run(pair: _Pair, structural: MappingRecord, graphs: tuple[Graph, Graph]) -> tuple[str, str]:
+    """Why both models are not run, and what would prove the mapping; empty where they are run."""
+    for label, side in pair.sides:
+        if isinstance(side, ExportedProgram):
+            return f"the {label} is an exported program, which is only read", _NAME_BOTH
+        if not isinstance(side, nn.Module):
+            return f"the {label} is known by its keys alone", _NAME_BOTH
+    if pair.layers != "uniform":
+        return "layers were chosen by the caller, which no run can confirm", ""
+    different = impossible(structural, *graphs)
+    if different:
+        return f"the models cannot be one function: {different}", ""
+    return (f"{pair.on_meta} on the meta device", _WITH_NUMBERS) if pair.on_meta else ("", "")
+
+
+_NAME_BOTH = "name factories of both models: automatch prove SOURCE TARGET --mapping FILE"
+_WITH_NUMBERS = (
+    "build both models with numbers (--device cpu), or small ones of the same code (--source-twin, --target-twin)"
+)
+
+
+def _through_twins(pair: _Pair, small: _Pair, budget_s: float | None) -> MappingRecord:
     """The conversion between two small models of the same code, carried over to full size."""
     inputs = {"source_inputs": small.source_inputs, "target_inputs": small.target_inputs}
-    found = match(small.source, small.target, **inputs, progress=small.say).record
+    found = match(small.source, small.target, **inputs, budget_s=budget_s, progress=small.say).record
     if found.proof is None or found.proof.outcome != "agree":
-        reason = found.proof.reason if found.proof is not None else "; ".join(found.notes) or "they could not be run"
+        reason = found.proof.reason if found.proof is not None else found.not_run or "they could not be run"
         raise LiftError(
             f"the conversion between the twins was not proved, so there is nothing to carry over: {reason}\n"
             "Next: check that both twins compute the same function on their inputs, or match without twins."
         )
     pair.say("carrying over to full size")
-    return lift(found, small.graphs(), pair.graphs())
-
-
-def _first_confirmed(pair: _Pair, candidates: list[MappingRecord]) -> MappingRecord:
-    """The first candidate that a run confirms; else the first, its exact entries no more than guesses if refuted."""
-    first: MappingRecord | None = None
-    for record in candidates:
-        judged = pair.judged(record)
-        if judged.proof is not None and judged.proof.outcome == "agree":
-            return judged
-        first = first or judged
-    assert first is not None
-    refuted = first.proof is not None and first.proof.outcome == "differ"
-    return replace(first, entries=tuple(map(_doubted, first.entries))) if refuted else first
-
-
-def _doubted(entry: Entry) -> Entry:
-    """An entry whose gradients agreed, in a mapping under which the outputs differ."""
-    if entry.evidence.method != "colours":
-        return entry
-    reasons = ("a run of both models refuted the mapping as a whole", *entry.evidence.reasons)
-    return replace(entry, status="guessed", evidence=replace(entry.evidence, reasons=reasons))
-
-
-def _merged(structural: MappingRecord, exact: Exact) -> MappingRecord:
-    """Exact entries where there are any, structural ones with the reason elsewhere."""
-    entries = tuple(
-        exact.entries.get(entry.target) or _with_reason(entry, exact.problems.get(entry.target, ""))
-        for entry in structural.entries
-    )
-    return replace(structural, entries=entries)
-
-
-def _with_reason(entry: Entry, problem: str) -> Entry:
-    if not problem:
-        return entry
-    return replace(entry, evidence=replace(entry.evidence, reasons=(*entry.evidence.reasons, problem)))
-
-
-def _resizes(expr: Expr) -> bool:
-    return isinstance(expr, Resize) or any(_resizes(child) for child in children(expr))
+    why = f"it was run between small twins of the same code: {found.proof.reason}"
+    return replace(lift(found, small.graphs(), pair.graphs()), not_run=why)
 
 
 def _align(source: Graph, target: Graph, layers: LayerPolicy) -> Alignment:
@@ -247,5 +258,14 @@ def _is_meta(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
-def _silent(_: str) -> None:
-    """Report nothing."""
+def _reporter(progress: bool | Progress) -> Progress:
+    """What is told of every stage: a function of the caller's, a line on standard error, or nothing."""
+    if callable(progress):
+        return progress
+    started = time.perf_counter()
+
+    def line(sentence: str) -> None:
+        if progress:
+            print(f"[{time.perf_counter() - started:6.1f} s] {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+    return line

@@ -4,7 +4,10 @@ Both recorded programs are run on values of the search's own choosing, and the c
 The method and its limits are told in `docs/matching.md`.
 """
 
-from automatch.exact.entries import Exact, exact_entries
+from automatch.exact.budget import Budget
+from automatch.exact.entries import LARGEST, Exact, exact_entries
 from automatch.exact.leftovers import completed
+from automatch.exact.plain import joined, resizes
+from automatch.exact.possible import impossible
 
-__all__ = ["Exact", "completed", "exact_entries"]
+__all__ = ["LARGEST", "Budget", "Exact", "completed", "exact_entries", "impossible", "joined", "resizes"]

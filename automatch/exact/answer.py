@@ -24,7 +24,7 @@ from automatch.synthesize.layout import ElementMap, expression
 _ROUNDING = 1e-6  # factors of a float32 normaliser are one and the same as their float64 spelling
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Determined:
     """What the outputs say of one target weight.
 
@@ -33,12 +33,16 @@ class Determined:
         seen: How many of its elements the outputs determine; the others follow along its axes or its sibling.
         of: How many it has.
         free: Whether it is one of several choices that give the same outputs.
+        unseen: By element, whether no output told what it is; None where all were told.
+        plain: Whether the elements that were told are all made in one way, and the others continue it without zeros.
     """
 
     expr: Expr
     seen: int
     of: int
     free: bool
+    unseen: Flags | None = None
+    plain: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +56,16 @@ class _Weight:
     free: bool = False
     seen: int = 0
     problem: str = ""
+    unseen: Flags = field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def plain(self) -> bool:
+        """Whether what was seen is made in one way, and what was not continues it without padding."""
+        summands = sum((column.origin >= 0).astype(np.int64) for column in self.columns)
+        seen, others = np.broadcast_to(summands, self.unseen.shape)[~self.unseen], self.unseen
+        in_one_way = not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
+        padded = bool((np.broadcast_to(summands, others.shape)[others] == 0).any())
+        return in_one_way and not padded
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +148,8 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
     shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
     shift[np.abs(shift) < 1e-12] = 0.0
-    return _Weight(leaf.shape, columns, shift, ~known, bool(read.free[part].any()), int(known.sum()), problem)
+    free = bool(read.free[part].any())
+    return _Weight(leaf.shape, columns, shift, ~known, free, int(known.sum()), problem, ~known)
 
 
 def _tidy(scale: Floats) -> Floats:
@@ -175,12 +190,11 @@ def _merged(first: _Weight, second: _Weight) -> _Weight:
     clash = ~first.missing & ~second.missing & _differ(first, second)
     if clash.any():
         problem = f"its uses ask for different source weights in {int(clash.sum()):,} elements"
-        return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem)
+        return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem, missing.copy())
     shift = np.where(new, second.shift, first.shift)
     seen = int((~missing).sum())
-    return _Weight(
-        first.shape, merged, shift, missing, first.free or second.free, seen, first.problem or second.problem
-    )
+    free, problem = first.free or second.free, first.problem or second.problem
+    return _Weight(first.shape, merged, shift, missing, free, seen, problem, missing.copy())
 
 
 def _differ(first: _Weight, second: _Weight) -> Flags:
@@ -289,7 +303,8 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
         share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
         made.problems[name] = one.problem or f"no output tells what {share} are"
         return
-    made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free)
+    unseen = one.unseen if one.unseen.any() else None
+    made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free, unseen, one.plain)
 
 
 def _expression(made: Answer, one: _Weight) -> Expr:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from automatch.exact.answer import Determined, answer
+from automatch.exact.budget import UNBOUNDED, Budget
 from automatch.exact.fold import folded
 from automatch.exact.form import Recipe, form
 from automatch.exact.gradients import Side, side
@@ -59,23 +62,39 @@ class _Trial:
     found: Found
 
 
-def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str:
+def discover(
+    source: Program,
+    target: Program,
+    seed: int = 0,
+    *,
+    say: Callable[[str], None] | None = None,
+    budget: Budget = UNBOUNDED,
+) -> Discovery | str:
     """Find out which element of one program's weights is which of the other's.
 
     Args:
         source: Where weights come from.
         target: What they are for.
         seed: Decides the generic values.
+        say: Told how far the search is.
+        budget: How long it may take.
 
     Returns:
         The discovery, or the reason why the programs do not look like one function.
+
+    Raises:
+        OutOfBudget: The budget is spent.
     """
     readings: dict[tuple[bool, bool], tuple[Program, Program]] = {}
     best: _Trial | None = None
     recipes: tuple[Recipe, ...] = RECIPES
     for draw in range(seed, seed + _DRAWS):
         agreeing = []
-        for recipe in recipes:
+        for number, recipe in enumerate(recipes, 1):
+            doing = f"at reading {number} of {len(recipes)}" + (f", draw {draw - seed + 1}" if draw > seed else "")
+            budget.check(doing)
+            if say is not None:
+                say(f"colouring: {doing.removeprefix('at ')}")
             reading = (recipe.effective, recipe.folded)
             if reading not in readings:
                 readings[reading] = _read(source, *reading), _read(target, *reading)
@@ -83,7 +102,7 @@ def discover(source: Program, target: Program, seed: int = 0) -> Discovery | str
             if not pairing.agree:
                 continue
             agreeing.append(recipe)
-            trial = _try(*readings[reading], pairing, recipe, draw)
+            trial = _try(*readings[reading], pairing, recipe, draw, partial(budget.check, doing))
             if best is None or trial.found.fault < best.found.fault:
                 best = trial
             if best.found.fault == 0:
@@ -102,8 +121,10 @@ def _read(program: Program, gathered: bool, moved: bool) -> Program:
     return folded(scores_scaled(plain)) if moved else plain
 
 
-def _try(source: Program, target: Program, pairing: Pairing, recipe: Recipe, seed: int) -> _Trial:
+def _try(
+    source: Program, target: Program, pairing: Pairing, recipe: Recipe, seed: int, check: Callable[[], None]
+) -> _Trial:
     forms = form(source, pairing.source, recipe), form(target, pairing.target, recipe)
     snap(forms)
     ours, theirs = side(forms[0]), side(forms[1])
-    return _Trial(recipe, ours, theirs, Search(ours, theirs, pairing.shapes, seed).run())
+    return _Trial(recipe, ours, theirs, Search(ours, theirs, pairing.shapes, seed, check).run())

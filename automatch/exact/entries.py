@@ -11,6 +11,7 @@ from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, Side
 from automatch.errors import TraceError
 from automatch.exact.answer import Determined
+from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.exact.discover import Discovery, discover
 from automatch.exact.form import Recipe
 from automatch.trace.inputs import Inputs, derived, normalise
@@ -30,12 +31,16 @@ class Exact:
         entries: By target key, for the weights that were determined.
         problems: By target key, why a weight was not.
         note: Why nothing was found; empty where something was.
+        determined: By target key, what the outputs said of it, element by element.
+        balanced: Whether every element found a partner; else the two may not be one function.
     """
 
     sides: tuple[Side, ...] = ()
     entries: Mapping[str, Entry] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    determined: Mapping[str, Determined] = field(default_factory=dict)
+    balanced: bool = False
 
     @property
     def complete(self) -> bool:
@@ -48,9 +53,23 @@ class Exact:
 
 
 def exact_entries(
-    source: object, target: object, source_inputs: object, target_inputs: object, say: Callable[[str], None]
+    source: object,
+    target: object,
+    source_inputs: object,
+    target_inputs: object,
+    say: Callable[[str], None],
+    budget: Budget = UNBOUNDED,
 ) -> Exact:
-    """Record both models and find the exact conversion; models that cannot be run give a note instead."""
+    """Record both models and find the exact conversion; models that cannot be run give a note instead.
+
+    Args:
+        source: Where weights come from.
+        target: What they are for.
+        source_inputs: Inputs of the source, with the same content as the target's; None takes those it carries.
+        target_inputs: Inputs of the target.
+        say: Told what begins.
+        budget: How long the search may take.
+    """
     if not isinstance(source, nn.Module) or not isinstance(target, nn.Module):
         return Exact()
     refused = _unfit(source, "source") or _unfit(target, "target")
@@ -64,9 +83,10 @@ def exact_entries(
             programs.append(record(model, inputs))
         except TraceError as error:
             return Exact(note=f"no exact match was tried: the {label} could not be recorded for running: {error}")
-    say("colouring")
     try:
-        found = discover(programs[0], programs[1])
+        found = discover(programs[0], programs[1], say=say, budget=budget)
+    except OutOfBudget as error:
+        return Exact(note=f"no exact match was found: {error}")
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
         return Exact(note=f"no exact match was found: {type(error).__name__}: {error}")
     if isinstance(found, str):
@@ -75,7 +95,12 @@ def exact_entries(
         Side(type(model).__name__, program.rung, program.inventory, sizes=sizes_of(model))
         for model, program in zip((source, target), programs, strict=True)
     )
-    return Exact(sides, _entries(found, programs[1].inventory), _problems(found, programs[1].inventory))
+    theirs_too = programs[1].inventory
+    determined = {
+        key: found.weights[weight.name] for weight in theirs_too if weight.name in found.weights for key in weight.keys
+    }
+    entries, problems = _entries(found, theirs_too), _problems(found, theirs_too)
+    return Exact(sides, entries, problems, determined=determined, balanced=found.fault == 0)
 
 
 def _keys(weights: tuple[Weight, ...]) -> tuple[str, ...]:
@@ -93,6 +118,8 @@ def _unfit(model: nn.Module, label: str) -> str:
 
 
 def _inputs(model: nn.Module, given: object) -> Inputs | None:
+    if isinstance(given, Inputs):
+        return given
     return derived(model) if given is None else normalise(given)
 
 

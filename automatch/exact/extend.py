@@ -179,7 +179,9 @@ def _filled(column: Ints, size: int, alone: bool) -> Ints:
     if len(distance) == 1:
         moved = unseen + distance[0]
         inside = (moved >= 0) & (moved < size)
-        filled: Ints = _set(column, unseen, np.where(inside, moved, BEYOND))
+        # past the end lies padding only where all of the source lies before it
+        past = (moved >= size) & (distance[0] <= 0)
+        filled: Ints = _set(column, unseen, np.where(inside, moved, np.where(past, BEYOND, NONE)))
         return filled
     spare = np.setdiff1d(np.arange(size), column[seen])
     return _set(column, unseen, spare) if len(spare) == len(unseen) else column

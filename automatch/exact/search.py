@@ -10,7 +10,7 @@ order is wrong for transposed layouts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -69,12 +69,16 @@ class Equals:
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """The state of one search over two sides whose outputs correspond in order and shape."""
+    """The state of one search over two sides whose outputs correspond in order and shape.
+
+    `check` is called before every evaluation, and ends the search by raising.
+    """
 
     source: Side
     target: Side
     shapes: Sequence[tuple[int, ...]]
     seed: int = 0
+    check: Callable[[], None] = lambda: None
     rounds: int = field(default=0, init=False)
     weights: list[list[Tensor]] = field(init=False)
     base: tuple[Floats, Floats] = field(init=False)
@@ -133,6 +137,7 @@ class Search:
 
     def step(self, colouring: Colouring, first: bool = False) -> Colouring:
         """Evaluate both sides on these colours and part them by what comes out."""
+        self.check()
         values = self.fill if first else self.values(colouring)
         self.rounds += 1
         border = colouring.border

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from automatch.core.mapping import ComparedOutput, ProofRecord, Shown
 from automatch.errors import InputsError, ModelError
+from automatch.inputs.draws import has_masks
+from automatch.inputs.lengths import cuts, longer
+from automatch.inputs.plan import Plan
+from automatch.inputs.prepare import Prepared, prepare
 from automatch.prove.influence import MARGIN, Ledger
-from automatch.prove.inputs import cuts, plan
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
 from automatch.prove.verdict import verdicts
 from automatch.prove.weights import Manner, double_stand_in, state, tables
-from automatch.trace.inputs import Inputs, derived, describe, fitted, missing, normalise
+from automatch.trace.inputs import Inputs, describe, needed
 
 DRAWS = 3
 """The fewest draws that a proof takes."""
@@ -70,6 +72,7 @@ def prove_conversion(
     draws: int = DRAWS,
     seed: int = 0,
     outputs: Sequence[tuple[int, int]] | None = None,
+    prepared: Prepared | None = None,
 ) -> Proof:
     """Run a conversion on fresh weights, and say what the outputs showed of every target weight.
 
@@ -83,6 +86,7 @@ def prove_conversion(
         draws: How many fresh draws of all weights.
         seed: Where all randomness starts.
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
+        prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -100,7 +104,11 @@ def prove_conversion(
     """
     if draws < DRAWS:
         raise InputsError(f"{draws} draws prove too little; ask for {DRAWS} or more")
-    setting, start = arrange(convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed)
+    setting, start = arrange(
+        convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed, prepared=prepared
+    )
+    if setting.conflict:
+        return Proof(replace(start, reason=setting.conflict), {})
     ledger = Ledger()
     pinned = None if outputs is None else tuple(OutputPair(*pair) for pair in outputs)
     trials = list(_trials(setting, draws, pinned, ledger))
@@ -111,8 +119,9 @@ def prove_conversion(
     record = _other_length(record, setting, draws, trials[0].pairs)
     if record.outcome != "agree":
         return Proof(record, {})
-    if any(trial.unmeasured for trial in trials):
-        ledger = Ledger()  # what was entered was not controlled
+    record, only_as_given = _other_masks(record, setting, draws, trials[0].pairs, ledger)
+    if only_as_given or any(trial.unmeasured for trial in trials):
+        ledger = Ledger()  # what was entered was not controlled, or holds for the masks of the examples alone
     contradicted = {key for trial in trials for key in trial.contradicted}
     return Proof(record, verdicts(target, _covered(convert, source), ledger, contradicted))
 
@@ -126,6 +135,7 @@ def arrange(
     *,
     reads: Collection[str] | None = None,
     seed: int = 0,
+    prepared: Prepared | None = None,
 ) -> tuple[Setting, ProofRecord]:
     """What a proof starts from: inputs paired, constants told from weights; and the record before anything is run.
 
@@ -135,15 +145,19 @@ def arrange(
         ModelError: A model is on the meta device.
         InputsError: Inputs are missing.
     """
-    ours, theirs = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
+    if prepared is None:
+        given = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
+        prepared = prepare((source, given[0]), (target, given[1]))
     covered = _covered(convert, source)
     reads = _buffers_read(convert, source, target) if reads is None else reads
     kept = tables(source, reads.__contains__), tables(target, covered.__contains__)
-    setting = Setting(convert, source, target, plan((source, ours), (target, theirs)), kept, seed)
-    notes = tuple(_limits(setting))
+    made = _wide(prepared.plan, source, target)
+    setting = Setting(convert, source, target, made, kept, seed, prepared.conflict)
+    notes = (*_limits(setting), *prepared.remarks)
     coarse = has_narrow_constants(source, kept[0]) or has_narrow_constants(target, kept[1])
     tolerance = TOLERANCE if coarse else EXACT
-    return setting, ProofRecord("nothing", "", 0, tolerance, describe(ours), describe(theirs), notes=notes)
+    shapes = describe(prepared.source), describe(prepared.target)
+    return setting, ProofRecord("nothing", "", 0, tolerance, *shapes, notes=notes)
 
 
 def _inputs(model: nn.Module, given: object, label: str) -> Inputs:
@@ -152,13 +166,21 @@ def _inputs(model: nn.Module, given: object, label: str) -> Inputs:
             f"the {label} model {type(model).__name__} is on the meta device and cannot be run.\n"
             "Next: build it with real tensors; where it is too large, prove a smaller one of the same code."
         )
-    found = derived(model) if given is None else normalise(given)
-    if found is None:
-        raise missing(model, label)
-    # the stand-ins are float64, whatever the model is
-    inputs = fitted(model, found)
-    args, kwargs = pytree.tree_map_only(Tensor, _double, (inputs.args, inputs.kwargs))
-    return replace(inputs, args=args, kwargs=kwargs)
+    return needed(model, given, label)
+
+
+def _wide(made: Plan, source: nn.Module, target: nn.Module) -> Plan:
+    """The inputs where the models are, in float64: so are the stand-ins, whatever the models are."""
+    places = [next((tensor.device for tensor in (*m.parameters(), *m.buffers())), None) for m in (source, target)]
+
+    def wide(leaf: object, device: torch.device | None) -> object:
+        return _double(leaf.to(device)) if isinstance(leaf, Tensor) else leaf
+
+    ours, theirs = (
+        tuple(wide(leaf, device) for leaf in leaves)
+        for leaves, device in zip((made.source, made.target), places, strict=True)
+    )
+    return replace(made, source=ours, target=theirs)
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -239,26 +261,63 @@ def _varies(trials: Sequence[Trial], place: int) -> bool:
 
 
 def _other_length(record: ProofRecord, setting: Setting, draws: int, pairs: tuple[OutputPair, ...]) -> ProofRecord:
-    """Run both models on shorter inputs, until one is found that both take and agree on.
+    """Run both models on shorter inputs, and on longer ones, until some are found that both take and agree on.
 
     Two models may well treat one length differently (one pads its text, the other does not), but where they agree on
     the given one alone, something may have been fitted to it.
     """
-    differing: list[str] = []
-    for cut in cuts(setting.inputs)[:LENGTHS]:
-        trial = attempt(setting, Draw(EXTRA * draws, cut=cut), pairs, None)
-        if trial.failure:
-            continue
-        said = f"with size {cut[1]} in place of {cut[0]}"
-        worst = max(found.largest for found in trial.gaps)
-        if worst <= record.tolerance:
-            also = f"; {', '.join(differing)}" if differing else ""
-            return replace(record, lengths=f"inputs {said} were run as well, and agree within {worst:.1e}{also}")
-        differing.append(f"{said} the outputs differ by {worst:.1e}")
+    shorter = [(size, less, Draw(EXTRA * draws, cut=(size, less)), setting) for size, less in cuts(setting.inputs)]
+    more = [
+        (size, larger, Draw(EXTRA * draws), replace(setting, inputs=made))
+        for size, larger, made in longer(setting.inputs)
+    ]
+    agreeing, differing = list[str](), list[str]()
+    for tried in (shorter[:LENGTHS], more[:LENGTHS]):
+        said, parted = _first_length(tried, pairs, record.tolerance)
+        agreeing += said
+        differing += parted
+    if agreeing:
+        also = f"; {', '.join(differing)}" if differing else ""
+        return replace(record, lengths=f"inputs {' and '.join(agreeing)}{also}")
     if differing:
         reason = f"the outputs agree on the given inputs, but on no others that both take: {', '.join(differing)}"
         return replace(record, outcome="differ", reason=reason)
-    return replace(record, lengths="no other length was shown: the models took no shorter inputs")
+    return replace(record, lengths="no other length was shown: the models took no shorter inputs, and no longer ones")
+
+
+def _first_length(
+    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...], tolerance: float
+) -> tuple[list[str], list[str]]:
+    """What is said of the first other length that both models take and agree on, and of those on which they differ."""
+    differing: list[str] = []
+    for size, other, draw, setting in tried:
+        trial = attempt(setting, draw, pairs, None)
+        if trial.failure:
+            continue
+        said = f"with size {other} in place of {size}"
+        worst = max(found.largest for found in trial.gaps)
+        if worst <= tolerance:
+            return [f"{said} were run as well, and agree within {worst:.1e}"], differing
+        differing.append(f"{said} the outputs differ by {worst:.1e}")
+    return [], differing
+
+
+def _other_masks(
+    record: ProofRecord, setting: Setting, draws: int, pairs: tuple[OutputPair, ...], ledger: Ledger
+) -> tuple[ProofRecord, bool]:
+    """Run both models with padded masks where they take masks; whether they agree with the given ones alone."""
+    if not has_masks(setting.inputs):
+        return record, False
+    trial = attempt(setting, Draw(EXTRA * draws + 1, padded=True), pairs, ledger)
+    if trial.failure:
+        note = f"masks kept their example values: with padded ones, {trial.failure}"
+        return replace(record, notes=(*record.notes, note)), False
+    worst = max(found.largest for found in trial.gaps)
+    if worst <= record.tolerance:
+        note = f"masks were drawn anew as well, and the outputs agree within {worst:.1e}"
+        return replace(record, notes=(*record.notes, note)), False
+    note = f"masks as in the examples only: with padded ones the outputs differ by {worst:.1e}, so nothing is proved"
+    return replace(record, notes=(note, *record.notes)), True
 
 
 def _limits(setting: Setting) -> Iterator[str]:

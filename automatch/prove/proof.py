@@ -12,6 +12,7 @@ from torch import nn
 
 from automatch.apply.fill import fill
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
+from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import DRAWS, Proof, prove_conversion
 from automatch.prove.parting import parting
 
@@ -26,6 +27,8 @@ def prove(
     draws: int = DRAWS,
     seed: int = 0,
     outputs: Sequence[tuple[int, int]] | None = None,
+    prepared: Prepared | None = None,
+    locate: bool = True,
 ) -> Proof:
     """Run both models on fresh weights under a mapping, and say what that showed; where they differ, where first.
 
@@ -39,6 +42,8 @@ def prove(
         draws: How many fresh draws of all source weights, at least three.
         seed: Where all randomness starts.
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
+        prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
+        locate: Whether to look for the place where outputs that differ first part.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -49,9 +54,15 @@ def prove(
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
     both = source, target, source_inputs, target_inputs
     proof = prove_conversion(
-        lambda state: fill(record, state), *both, reads=reads, draws=draws, seed=seed, outputs=outputs
+        lambda state: fill(record, state),
+        *both,
+        reads=reads,
+        draws=draws,
+        seed=seed,
+        outputs=outputs,
+        prepared=prepared,
     )
-    if proof.record.outcome != "differ":
+    if proof.record.outcome != "differ" or not locate:
         return proof
     made_of = {entry.target: entry.sources for entry in record.entries}
     found = parting(proof.record, lambda state: fill(record, state), *both, sources=made_of, reads=reads, seed=seed)
@@ -66,7 +77,7 @@ def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:
     3. Not shown: as before, except that nothing stays `proved` that this proof did not show.
     """
     entries = tuple(_judged(entry, proof.shown.get(entry.target)) for entry in record.entries)
-    return replace(record, entries=entries, proof=proof.record)
+    return replace(record, entries=entries, proof=proof.record, not_run="", next_step="")
 
 
 def _judged(entry: Entry, shown: Shown | None) -> Entry:

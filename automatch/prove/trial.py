@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from automatch.errors import MappingError, together
+from automatch.inputs.draws import Cut, drawn, own
+from automatch.inputs.plan import Call, Plan
 from automatch.prove.influence import DifferentiableStatistics, Ledger, disturbance, enough, gradients
-from automatch.prove.inputs import Call, Cut, Plan, drawn, own
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
 from automatch.prove.precision import Watch
 from automatch.prove.weights import Manner, double_stand_in, load, redraw, state
@@ -41,6 +42,7 @@ class Setting:
         inputs: The example inputs of both, paired.
         kept: Keys of each side that keep their values: constants of the code.
         seed: Where all randomness starts.
+        conflict: Why the inputs of both sides cannot be used together; empty where they can.
     """
 
     convert: Convert
@@ -49,6 +51,7 @@ class Setting:
     inputs: Plan
     kept: tuple[Collection[str], Collection[str]]
     seed: int
+    conflict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ class Draw:
         number: Which one; the first takes the example inputs as they are.
         manner: How weights are drawn.
         cut: An axis size to shorten in the inputs.
+        padded: Whether masks are drawn anew as well.
     """
 
     number: int
     manner: Manner = Manner()
     cut: Cut = None
+    padded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ def loaded(setting: Setting, draw: Draw) -> Iterator[Loaded]:
         TypeError: A model cannot be copied.
     """
     generator = torch.Generator().manual_seed(1_000_003 * setting.seed + draw.number)
-    ours, theirs = drawn(setting.inputs, generator if draw.number else None, draw.cut)
+    ours, theirs = drawn(setting.inputs, generator if draw.number else None, draw.cut, draw.padded)
     with double_stand_in(setting.source) as source, double_stand_in(setting.target) as target:
         redraw(source, setting.kept[0], generator, draw.manner)
         redraw(target, setting.kept[1], generator, draw.manner)

@@ -41,6 +41,18 @@ def derived(model: nn.Module) -> Inputs | None:
     return None
 
 
+def needed(model: nn.Module, given: object, label: str) -> Inputs:
+    """The inputs that the caller gives, or those that the model carries.
+
+    Raises:
+        InputsError: There are none.
+    """
+    found = derived(model) if given is None else normalise(given)
+    if found is None:
+        raise missing(model, label)
+    return found
+
+
 def missing(model: nn.Module, label: str) -> InputsError:
     """The error for a model without inputs."""
     return InputsError(

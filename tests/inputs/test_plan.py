@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automatch.prove.inputs import Plan, cuts, drawn, plan
+from automatch.inputs.draws import drawn
+from automatch.inputs.lengths import cuts
+from automatch.inputs.plan import Plan, plan
 from automatch.trace.inputs import normalise
 
 

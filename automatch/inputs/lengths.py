@@ -1,0 +1,115 @@
+"""The same inputs in other lengths: shorter ones, cut from the examples, and longer ones, drawn anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from automatch.inputs.draws import Cut, shortened
+from automatch.inputs.plan import Pairing, Plan, indices, reached, starts
+
+ENOUGH = 6
+"""The length that takes the place of a single token."""
+
+
+def cuts(made: Plan) -> tuple[tuple[int, int], ...]:
+    """Axis sizes that may be a length, each with smaller ones to try; axes after the first come first."""
+    tried = [
+        (size, shorter)
+        for size in _sizes(made)
+        for shorter in dict.fromkeys((size - 1, size - 2, size // 2))
+        if shorter > 1
+    ]
+    return tuple(cut for cut in tried if _is_consistent(made, cut))
+
+
+def longer(made: Plan) -> tuple[tuple[int, int, Plan], ...]:
+    """Axis sizes that may be a length, each with a larger one and the inputs of that size."""
+    tried = [(size, size + max(1, size // 2)) for size in _sizes(made)]
+    plans = [(size, more, _lengthened(made, {size: more})) for size, more in tried]
+    return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
+
+
+def several_tokens(made: Plan) -> Plan | None:
+    """The same inputs with several tokens in place of one; None where there is no axis that would hold them.
+
+    Attention over a single token gives its value whatever queries and keys are.
+    """
+    return _lengthened(made, {}, second=True)
+
+
+def _sizes(made: Plan) -> list[int]:
+    shapes = [made.source[place].shape for place in made.free]
+    return list(dict.fromkeys(size for shape in shapes for size in (*shape[1:], *shape[:1]) if size > 2))
+
+
+def _is_consistent(made: Plan, cut: Cut) -> bool:
+    """Whether shortening both sides leaves the same content."""
+    first = starts(made.source)
+    left = [
+        shortened(indices(made.source[place]) + first[place], cut)[shortened(part, cut)]
+        for place, part in made.free.items()
+    ]
+    fed = torch.unique(torch.cat([shortened(pairing.origin, cut).flatten() for pairing in made.pairings]))
+    return torch.equal(torch.cat(left).sort().values, fed[fed >= 0])
+
+
+def _lengthened(made: Plan, sizes: dict[int, int], second: bool = False) -> Plan | None:
+    """A plan whose axes have other sizes; only where every tensor of both sides is one of the other's.
+
+    Args:
+        made: The plan.
+        sizes: Larger sizes by the sizes that they take the place of.
+        second: Whether a second axis of one entry gets several.
+    """
+    if made.loose or any(pairing.leaf is None for pairing in made.pairings):
+        return None
+    ours = [_grown(leaf, sizes, second) for leaf in made.source]
+    theirs = [_grown(leaf, sizes, second) for leaf in made.target]
+    if all(_same_size(new, old) for new, old in zip(ours, made.source, strict=True)):
+        return None
+    first, pairings = starts(ours), list[Pairing]()
+    for pairing in made.pairings:
+        assert pairing.leaf is not None
+        origin = _origin(made.source[pairing.leaf], pairing, ours[pairing.leaf], theirs[pairing.target])
+        if origin is None:
+            return None
+        pairings.append(replace(pairing, origin=origin + first[pairing.leaf]))
+    return replace(
+        made,
+        source=tuple(ours),
+        target=tuple(theirs),
+        pairings=tuple(pairings),
+        free=reached(ours, pairings),
+    )
+
+
+def _origin(before: Tensor, pairing: Pairing, ours: Tensor, theirs: Tensor) -> Tensor | None:
+    """Where the elements of a grown input come from: axes lie as they lay in the example."""
+    places = indices(ours)
+    if ours.shape == theirs.shape and pairing.axes == tuple(range(len(pairing.axes or ()))):
+        return places
+    units = [axis for axis, size in enumerate(before.shape) if size == 1]
+    if pairing.axes is None or any(ours.shape[axis] != 1 for axis in units):
+        return None
+    moved = places.squeeze(units).permute(pairing.axes)
+    return moved.reshape(theirs.shape) if moved.numel() == theirs.numel() else None
+
+
+def _grown(leaf: Any, sizes: dict[int, int], second: bool) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    for axis, size in enumerate(leaf.shape):
+        wanted = sizes.get(size, size)
+        if second and axis == 1 and size == 1:
+            wanted = ENOUGH
+        if wanted != size:
+            leaf = leaf.index_select(axis, torch.arange(wanted, device=leaf.device) % size)
+    return leaf
+
+
+def _same_size(one: Any, other: Any) -> bool:
+    return not isinstance(one, Tensor) or bool(one.shape == other.shape)

@@ -1,0 +1,109 @@
+"""From what the caller gives to what both models are run on, with all that is wrong with it said once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from automatch.errors import AutomatchError
+from automatch.inputs.content import Asked, filled, is_blank, with_content, works
+from automatch.inputs.draws import drawn, has_masks
+from automatch.inputs.lengths import several_tokens
+from automatch.inputs.plan import Plan, plan
+from automatch.inputs.telling import conflict, remarks
+from automatch.inputs.uses import Use, uses
+from automatch.trace import trace
+from automatch.trace.inputs import Inputs, leaf_paths
+
+Uses = Mapping[str, Use]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What both models are run on.
+
+    Attributes:
+        source: The source's example inputs, with content.
+        target: The target's.
+        plan: How both belong together; several tokens stand where the examples have one and both models take more.
+        remarks: What of the examples cannot tell, a sentence each.
+        conflict: Why both sides cannot be run on them; empty where they can.
+    """
+
+    source: Inputs
+    target: Inputs
+    plan: Plan
+    remarks: tuple[str, ...] = ()
+    conflict: str = ""
+
+
+def prepare(
+    source: tuple[nn.Module, Inputs], target: tuple[nn.Module, Inputs], known: tuple[Uses, Uses] | None = None
+) -> Prepared:
+    """Fill, pair and judge the inputs of both sides. Neither model is changed; both hold numbers.
+
+    Args:
+        source: The source and its inputs; tensors on the meta device are shapes, to be filled.
+        target: The target and its inputs.
+        known: What the inputs of both are to them, by argument path; None reads it off their graphs.
+    """
+    if known is None:
+        found = [uses_of(model, inputs) for model, inputs in (source, target)]
+        known = found[0], found[1]
+    ours, theirs = source[1], target[1]
+    if is_blank(*source) or is_blank(*target):
+        ours, theirs = filled(Asked(source[0], ours, known[0]), Asked(target[0], theirs, known[1]))
+    ours, theirs = distinct(ours), distinct(theirs)
+    made = plan((source[0], ours), (target[0], theirs), known)
+    names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
+    wrong = conflict(made, names)
+    told = tuple(remarks(made, names, known[1]))
+    several = None if wrong else several_tokens(made)
+    if several is not None and _both_work(source[0], target[0], several):
+        made = several
+    return Prepared(ours, theirs, made, told, wrong)
+
+
+def uses_of(model: nn.Module, inputs: Inputs) -> Uses:
+    """What a model's inputs are to it; nothing where all of them are plain floats, or it cannot be traced."""
+    leaves = [leaf for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
+    if all(leaf.is_floating_point() for leaf in leaves):
+        return {}
+    try:
+        return uses(trace(model, with_content(model, (inputs.args, inputs.kwargs))))
+    except AutomatchError:  # inputs that a model refuses, or code that cannot be recorded, are reported elsewhere
+        return {}
+
+
+def searched(made: Prepared, source: nn.Module, target: nn.Module, seed: int = 0) -> tuple[Inputs, Inputs]:
+    """Inputs to search on: fresh content, padded masks, where both models take it; else the examples."""
+    for padded in (True, False) if has_masks(made.plan) else (False,):
+        calls = drawn(made.plan, torch.Generator().manual_seed(seed + 71), padded=padded)
+        ours, theirs = (Inputs(*call) for call in calls)
+        if works(source, ours) and works(target, theirs):
+            return ours, theirs
+    return made.source, made.target
+
+
+def distinct(inputs: Inputs) -> Inputs:
+    """Inputs of which no tensor is given twice: a recorder takes one that is for one input."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or id(leaf) not in seen:
+            seen.add(id(leaf))
+            return leaf
+        return leaf.clone()
+
+    args, kwargs = pytree.tree_map(own, (inputs.args, inputs.kwargs))
+    return replace(inputs, args=args, kwargs=kwargs)
+
+
+def _both_work(source: nn.Module, target: nn.Module, made: Plan) -> bool:
+    ours, theirs = drawn(made, torch.Generator().manual_seed(1))
+    return works(source, Inputs(*ours)) and works(target, Inputs(*theirs))

@@ -1,0 +1,101 @@
+"""Inputs that cannot tell: what is wrong with the examples, and what to give instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from automatch.inputs.plan import Plan, same_kind
+from automatch.inputs.uses import Use
+
+Names: TypeAlias = "tuple[Sequence[str], Sequence[str]]"
+"""The argument paths of the source's inputs and of the target's."""
+
+
+def remarks(made: Plan, names: Names, theirs: Mapping[str, Use]) -> Iterator[str]:
+    """What of both sides' inputs cannot tell right weights from wrong ones, a sentence each.
+
+    Args:
+        made: The inputs of both sides, paired.
+        names: The argument paths of both sides' inputs.
+        theirs: What the target's inputs are to it, for those that hold none of the source's.
+    """
+    fed = {pairing.target for pairing in made.pairings}
+    for place, (name, leaf) in enumerate(zip(names[0], made.source, strict=True)):
+        yield from _remark(f"the source's {name}", leaf, made.uses.get(place, Use()))
+    for place, (name, leaf) in enumerate(zip(names[1], made.target, strict=True)):
+        yield from _remark(f"the target's {name}", leaf, theirs.get(name, Use())) if place not in fed else ()
+
+
+def _remark(name: str, leaf: Any, use: Use) -> Iterator[str]:
+    if not isinstance(leaf, Tensor) or leaf.is_complex() or leaf.is_meta or leaf.dim() == 0 or not leaf.numel():
+        return
+    said = _fault(leaf, use)
+    if said:
+        yield f"{name} {said}"
+
+
+def _fault(leaf: Tensor, use: Use) -> str:
+    """Why an input tells little, and what would tell more; empty where nothing is wrong with it."""
+    first = leaf.flatten()[0]
+    constant, number = bool((leaf == first).all()) and leaf.numel() > 1, f"{first.item():g}"
+    binary = not leaf.is_floating_point() and bool(((leaf == 0) | (leaf == 1)).all())
+    whole = not leaf.is_floating_point()
+    if constant and (leaf.dtype == torch.bool or (binary and use.kind == "mask")):
+        return f"is a mask of {number} everywhere: what it leaves out is never seen; mask the end of some rows"
+    if use.kind == "mask":
+        return ""
+    if constant and use.high:
+        return f"is {number} everywhere: all its rows but one go unseen; give numbers from {use.low} to {use.high - 1}"
+    if constant:
+        return f"is {number} everywhere: exchanged weights would not show; give random numbers"
+    if whole and use.kind == "rows" and leaf.dim() > 1 and leaf.shape[1] == 1:
+        return "holds a single token: attention over one says nothing of queries and keys; give six or more"
+    alike = leaf.dim() > 1 and leaf.shape[0] > 1 and bool((leaf == leaf[:1]).all())
+    if alike and use.kind in ("rows", "content"):
+        return f"holds {leaf.shape[0]} batch items that are alike: give items that differ"
+    return ""
+
+
+def conflict(made: Plan, names: Names) -> str:
+    """Inputs of both sides that should hold the same content and do not, as a message; empty where there are none.
+
+    An input should, where neither it nor another of its kind and sizes has a partner on the other side. Masks are left
+    out (what one side keeps, the other may leave out), and so are whole numbers that differ by a constant (positions
+    counted from elsewhere).
+    """
+    fed = {pairing.target for pairing in made.pairings}
+    ours = [place for place, leaf in enumerate(made.source) if isinstance(leaf, Tensor) and place not in made.free]
+    theirs = [place for place, leaf in enumerate(made.target) if isinstance(leaf, Tensor) and place not in fed]
+    lines = []
+    for one in ours:
+        for other in theirs:
+            if _should_agree(made.source[one], made.target[other]):
+                shapes = f"{list(made.source[one].shape)} and {list(made.target[other].shape)}"
+                lines.append(f"{names[0][one]} of the source and {names[1][other]} of the target, {shapes}")
+    if not lines:
+        return ""
+    told = "\n".join(f"  {line}" for line in lines)
+    return (
+        "both models must be run on the same content, but these inputs of one kind hold different numbers:\n"
+        f"{told}\nNext: give both sides the same tensors, or their shapes alone."
+    )
+
+
+def _should_agree(one: Tensor, other: Tensor) -> bool:
+    if one.is_meta or other.is_meta or not one.numel() or not same_kind(one, other):
+        return False
+    if one.dtype == torch.bool or _is_binary(one) or _is_binary(other):
+        return False
+    if one.is_floating_point() or one.shape != other.shape:
+        return True
+    moved = one - other.to(one.dtype)
+    return not bool((moved == moved.flatten()[0]).all())
+
+
+def _is_binary(leaf: Tensor) -> bool:
+    constant = bool((leaf == leaf.flatten()[0]).all())
+    return bool(((leaf == 0) | (leaf == 1)).all()) and not (constant and leaf.is_floating_point())

@@ -1,0 +1,114 @@
+"""What running both models makes of a structural answer: proved, searched for where that fails, or refuted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from torch import nn
+
+from automatch.core.mapping import MappingRecord
+from automatch.errors import AutomatchError
+from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
+from automatch.inputs.prepare import Prepared, searched
+from automatch.prove import prove, with_proof
+
+MOST = 8
+"""Mappings that a search leaves to be tried by runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Two models that hold numbers, and what they are run on.
+
+    Attributes:
+        source: The source.
+        target: The target.
+        prepared: Their inputs.
+        say: Told what begins.
+    """
+
+    source: nn.Module
+    target: nn.Module
+    prepared: Prepared
+    say: Callable[[str], None]
+
+    def judged(self, record: MappingRecord, locate: bool = False) -> MappingRecord:
+        """A mapping with what a run of both models showed of it.
+
+        Args:
+            record: The mapping.
+            locate: Whether to look for the place where outputs that differ first part, and to doubt what lies behind.
+        """
+        self.say("proving")
+        try:
+            proof = prove(record, self.source, self.target, None, None, prepared=self.prepared, locate=locate)
+        except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
+            return replace(record, not_run=f"the models could not be run: {error}")
+        return with_proof(record, proof)
+
+
+def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> MappingRecord:
+    """The mapping that a run of both models confirms, or the structural one with what speaks against it.
+
+    1. The structural answer is run. Where outputs agree and nothing is left open, that is all.
+    2. Else gradients are searched for a correspondence, element by element; what they find, joined with structure
+       where they are silent, is run.
+    3. Where none agrees, the likeliest is kept, with the place where the models part.
+    """
+    first = structural if _has_resized(structural) else bench.judged(structural)
+    if _agrees(first) and _has_all(first):
+        return first
+    inputs = searched(bench.prepared, bench.source, bench.target)
+    exact = exact_entries(bench.source, bench.target, *inputs, bench.say, Budget.of(budget_s))
+    for candidate in islice(_candidates(structural, exact), MOST):
+        judged = bench.judged(candidate)
+        if _agrees(judged):
+            return max(judged, first, key=_rank)
+    if _agrees(first):
+        return _noted(first, exact.note)
+    return _unconfirmed(bench, structural, exact)
+
+
+def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> MappingRecord:
+    """The likeliest mapping of those that no run confirms. A search that did not end in balance contributes nothing."""
+    likeliest = next(_candidates(structural, exact)) if exact.balanced else structural
+    if _has_resized(likeliest):
+        resized = [e for e in likeliest.entries if e.expr is not None and resizes(e.expr)]
+        why = f"{len(resized)} weights have other sizes in the source, such as {resized[0].target}"
+        return _noted(replace(likeliest, not_run=why), exact.note)
+    judged = bench.judged(likeliest, locate=True)
+    if judged.proof is not None and judged.proof.outcome == "nothing":
+        judged = replace(judged, not_run=judged.proof.reason)
+    return _noted(judged, exact.note)
+
+
+def _candidates(structural: MappingRecord, exact: Exact) -> Iterator[MappingRecord]:
+    """Mappings that a search leaves to be tried, likeliest first."""
+    if not exact.entries:
+        return
+    for record in joined(structural, exact):
+        yield from completed(record)
+
+
+def _agrees(record: MappingRecord) -> bool:
+    return record.proof is not None and record.proof.outcome == "agree"
+
+
+def _has_all(record: MappingRecord) -> bool:
+    """Whether nothing is left open that a search could still tell."""
+    return all(entry.status in ("proved", "structural") for entry in record.entries)
+
+
+def _rank(record: MappingRecord) -> tuple[int, int, int]:
+    statuses = [entry.status for entry in record.entries]
+    return -statuses.count("unmapped"), statuses.count("proved"), -statuses.count("guessed")
+
+
+def _has_resized(record: MappingRecord) -> bool:
+    return any(entry.expr is not None and resizes(entry.expr) for entry in record.entries)
+
+
+def _noted(record: MappingRecord, note: str) -> MappingRecord:
+    return replace(record, notes=(*record.notes, note)) if note else record
