@@ -23,6 +23,9 @@ def assert_mapping(
 ) -> Mapping:
     """Match two models, and assert that the mapping is what a file says.
 
+    Where the file says that the mapping was proved, it must still be, and for the same functions: a GELU that has
+    become a ReLU fails, on one side or on both.
+
     Args:
         source: Where weights come from, in any form that `automatch.match` takes.
         target: What they are for.
@@ -34,8 +37,8 @@ def assert_mapping(
         The mapping, for further assertions.
 
     Raises:
-        AssertionError: The mapping is not as expected, or there is no such file; the message lists every key that
-            differs, with reasons.
+        AssertionError: The mapping is not as expected, or there is no such file; the message says what is not proved
+            any more and how the functions changed, and lists every key that differs, with reasons.
         AutomatchError: The models cannot be matched, or the file is damaged.
 
     Example:
@@ -58,7 +61,7 @@ def assert_mapping(
 
 
 def assert_as_expected(mapping: Mapping, expected: str | os.PathLike[str], *, update: bool | None = None) -> None:
-    """Assert that a mapping, however it was found, is what a file says.
+    """Assert that a mapping, however it was found, is what a file says, and proved if the file says that it was.
 
     Args:
         mapping: The mapping.
@@ -66,7 +69,7 @@ def assert_as_expected(mapping: Mapping, expected: str | os.PathLike[str], *, up
         update: Whether to rewrite the file instead of failing; None asks `--update` or the environment.
 
     Raises:
-        AssertionError: The mapping is not as expected, or there is no such file.
+        AssertionError: The mapping is not as expected, or there is no such file; see `assert_mapping`.
         MappingFormatError: The file is damaged.
         MappingError: The file is to be rewritten, but is a mapping file or cannot be written.
     """

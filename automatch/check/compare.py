@@ -10,16 +10,18 @@ from typing import TypeAlias, assert_never
 
 from automatch.check.expected import (
     FORMAT,
+    Expected,
     Filled,
     MadeOf,
     SameAs,
     Unmapped,
     Wanted,
     Written,
-    from_document,
     from_plain,
     from_record,
+    read,
 )
+from automatch.check.proved import proof_differences, proved_in
 from automatch.check.report import CheckReport, Difference
 from automatch.check.wording import form_of, keys_in, with_keys
 from automatch.core import mapping_json
@@ -59,6 +61,8 @@ def check(record: MappingRecord, expected: Expectation) -> CheckReport:
     Tied source weights count as one: an entry that reads one name of them meets the expectation of another. Against
     another mapping, expressions are compared; against a hand-written expectation, sources and their order are.
 
+    Where the expectation was proved, the mapping has to be proved at least as far, and for the same functions.
+
     Args:
         record: The mapping.
         expected: The path of an expectation file or of a mapping file, the parsed content of an expectation file (it
@@ -67,7 +71,8 @@ def check(record: MappingRecord, expected: Expectation) -> CheckReport:
     Raises:
         MappingFormatError: The expectation is damaged.
     """
-    wanted = _wanted(expected)
+    asked = _asked(expected, record)
+    wanted = asked.weights
     entries = {entry.target: entry for entry in record.entries}
     names = {alias: weight.name for weight in record.source.weights for alias in weight.aliases}
     names |= {weight.name: weight.name for weight in record.source.weights}
@@ -78,33 +83,38 @@ def check(record: MappingRecord, expected: Expectation) -> CheckReport:
         missing=tuple(key for key in wanted if key not in entries),
         extra=tuple(key for key in entries if key not in wanted),
         different=tuple(difference for difference in found if difference is not None),
+        proof=proof_differences(record, asked.proved, wanted),
     )
 
 
-def _wanted(expected: Expectation) -> dict[str, Wanted]:
+def _asked(expected: Expectation, record: MappingRecord) -> Expected:
     if isinstance(expected, str | os.PathLike):
-        return _from_file(expected)
+        return _from_file(expected, record)
     if isinstance(expected, MappingRecord):
-        return from_record(expected)
+        return _from_mapping(expected, record)
     if not isinstance(expected, abc.Mapping):
-        return from_record(expected.record)
+        return _from_mapping(expected.record, record)
     if "format" in expected:
-        return from_document(dict(expected), "the expectation", to_compare=True)
-    return from_plain(expected, "the expectation")  # type: ignore[arg-type]  # it is checked value by value
+        return read(dict(expected), "the expectation", to_compare=True)
+    return Expected(from_plain(expected, "the expectation"))  # type: ignore[arg-type]  # it is checked value by value
 
 
-def _from_file(path: str | os.PathLike[str]) -> dict[str, Wanted]:
+def _from_mapping(expected: MappingRecord, record: MappingRecord) -> Expected:
+    return Expected(from_record(expected), proved_in(expected, record))
+
+
+def _from_file(path: str | os.PathLike[str], record: MappingRecord) -> Expected:
     where = os.fspath(path)
     content = read_text(path, "expectation file")
     document = parse(content, where)
     kind = document.get("format") if isinstance(document, dict) else None
     if kind == mapping_json.FORMAT:
-        return from_record(mapping_json.loads(content, where))
+        return _from_mapping(mapping_json.loads(content, where), record)
     if kind != FORMAT:
         raise MappingFormatError(
             f"{where}: format {kind!r}, expected {FORMAT!r} or {mapping_json.FORMAT!r}; is this the right file?"
         )
-    return from_document(document, where, to_compare=True)
+    return read(document, where, to_compare=True)
 
 
 def _difference(entry: Entry, wanted: Wanted, names: dict[str, str]) -> Difference | None:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import re
 from collections import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, assert_never, cast
 
+from automatch.check.proved import GOOD, Proved
 from automatch.core.expr import Expr
 from automatch.core.json_fields import (
     Members,
@@ -33,9 +34,11 @@ from automatch.core.json_fields import (
     name,
     natural,
     number,
+    one_of,
     string,
 )
-from automatch.core.mapping import MappingRecord
+from automatch.core.mapping import MappingRecord, Verdict
+from automatch.core.mapping_json import function_from_json
 from automatch.errors import MappingFormatError, together
 
 FORMAT = "automatch.expected"
@@ -87,10 +90,29 @@ Wanted: TypeAlias = MadeOf | Filled | Unmapped | Written | SameAs
 PlainWant: TypeAlias = "str | abc.Sequence[str] | abc.Mapping[str, float | str] | None"
 """What is wanted of one key: a source, sources in order, `{"constant": value}`, `{"is": expression}`, or nothing."""
 
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """All that is expected of a mapping.
+
+    Attributes:
+        weights: What is wanted of every target key.
+        proved: What has to be shown of it; None where nothing is asked.
+    """
+
+    weights: dict[str, Wanted]
+    proved: Proved | None = None
+
+
 FORMS = 'a source key, a list of source keys, {"constant": value}, {"is": expression} or null'
 
 
 def from_document(document: object, where: str, *, to_compare: bool = False) -> dict[str, Wanted]:
+    """What the content of an expectation file says of every key; see `read`."""
+    return read(document, where, to_compare=to_compare).weights
+
+
+def read(document: object, where: str, *, to_compare: bool = False) -> Expected:
     """Read the content of an expectation file and write out its variables.
 
     Args:
@@ -99,15 +121,17 @@ def from_document(document: object, where: str, *, to_compare: bool = False) -> 
         to_compare: Whether it is only compared. Else the text of an expression is refused: it cannot be run.
 
     Raises:
-        MappingFormatError: It is of another kind or version, damaged, uses a variable that `layers` does not have, or
-            speaks of one key twice; all faults are listed.
+        MappingFormatError: It is of another kind or version, damaged, uses a variable that `layers` does not have,
+            speaks of one key twice, or of the proof of a key that it does not have; all faults are listed.
     """
     members = check_kind(document, where, FORMAT, VERSION)
     try:
         layers = members.take_or("layers", _layers, {})
+        proof = members.take_or("proved", _proof, None)
         weights = members.take("weights", _object)
         members.close()
         wanted = _expand_all(weights, layers)
+        proved = None if proof is None else _proved(proof, wanted, layers)
     except MappingFormatError as error:
         headline = f"{where}: the expectation is damaged; mend it:"
         raise together(MappingFormatError, headline, faults_of(error)) from None
@@ -115,7 +139,7 @@ def from_document(document: object, where: str, *, to_compare: bool = False) -> 
     if texts and not to_compare:
         headline = f"{where}: the text of an expression can be compared, but not run; use a mapping file for:"
         raise together(MappingFormatError, headline, texts)
-    return wanted
+    return Expected(wanted, proved)
 
 
 def from_plain(wants: abc.Mapping[str, PlainWant], where: str) -> dict[str, Wanted]:
@@ -161,6 +185,43 @@ def _wanted(value: object, where: str) -> Wanted:
         wanted = Filled(members.take("constant", number))
     members.close()
     return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """The member `proved` as it stands in the file, its patterns not yet written out."""
+
+    proved: Proved
+    patterns: tuple[str, ...]
+
+
+def _proof(value: object, where: str) -> _Proof:
+    members = Members.of(value, where)
+    verdict = cast(Verdict, members.take("verdict", one_of(*GOOD)))
+    patterns = members.take_or("not_proved", items(name), ())
+    source = members.take_or("source", function_from_json, None)
+    target = members.take_or("target", function_from_json, None)
+    if patterns and verdict == "proved":
+        members.faults.append(f"{member(where, 'not_proved')}: the verdict says that every weight was proved")
+    members.close()
+    return _Proof(Proved(verdict, source=source, target=target), patterns)
+
+
+def _proved(proof: _Proof, wanted: abc.Collection[str], layers: dict[str, tuple[int, ...]]) -> Proved:
+    keys: set[str] = set()
+    faults: list[str] = []
+    for index, pattern in enumerate(proof.patterns):
+        where = f"$.proved.not_proved[{index}]"
+        try:
+            expanded = _expand(pattern, Unmapped(), layers, where)
+        except MappingFormatError as error:
+            faults.extend(faults_of(error))
+            continue
+        faults.extend(f"{where}: {key!r} is not in $.weights" for key in expanded if key not in wanted)
+        keys |= expanded.keys()
+    if faults:
+        raise MappingFormatError("\n".join(faults))
+    return replace(proof.proved, not_proved=frozenset(keys))
 
 
 def _layers(value: object, where: str) -> dict[str, tuple[int, ...]]:

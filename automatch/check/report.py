@@ -49,17 +49,19 @@ class CheckReport:
         missing: Keys that are expected, but not in the mapping.
         extra: Keys of the mapping that the expectation does not speak of.
         different: Keys whose entries are not as expected.
+        proof: What was shown of the expectation and is not of the mapping, and how the functions differ, as sentences.
     """
 
     checked: int
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     different: tuple[Difference, ...] = ()
+    proof: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing, extra or different."""
-        return not (self.missing or self.extra or self.different)
+        """Whether nothing is missing, extra or different, and what was proved still is."""
+        return not (self.missing or self.extra or self.different or self.proof)
 
     def raise_for_difference(self) -> None:
         """Do nothing if all is as expected.
@@ -76,6 +78,8 @@ class CheckReport:
             return f"as expected: {self.checked} weights"
         counts = f"{len(self.different)} different, {len(self.missing)} missing, {len(self.extra)} extra"
         lines = [f"not as expected: {counts} ({self.checked} weights compared)"]
+        if self.proof:
+            lines.extend(["proof (what was shown before, and is not now):", *(f"  {line}" for line in self.proof)])
         for group in _groups(self.different):
             lines.extend(_difference_lines(group))
         lines.extend(_key_lines("missing (expected, but the mapping does not have them):", self.missing))

@@ -17,12 +17,14 @@ from typing import TypeAlias
 from automatch.check.compare import check, uniform_value
 from automatch.check.expected import FORMAT, VERSION
 from automatch.check.lines import VARIABLES, Column, Line, Variable, lines
+from automatch.check.proved import GOOD, unproved_lines
 from automatch.check.wording import form_of
 from automatch.core import mapping_json
 from automatch.core.files import replacing
 from automatch.core.json_fields import number_to_json, parse
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_file import read_text
+from automatch.core.mapping_json import function_to_json
 from automatch.errors import MappingError, together
 
 Value: TypeAlias = dict[str, str | float] | None
@@ -57,6 +59,9 @@ def update(record: MappingRecord, path: str | os.PathLike[str]) -> bool:
 def written(record: MappingRecord) -> str:
     """The content of an expectation file that a mapping meets, and no mapping of other expressions does.
 
+    Where both models were run under it and agreed, nothing meets it of which that was not shown, or that was shown of
+    other functions.
+
     Raises:
         MappingError: Its keys have braces, which stand for variables in the file.
     """
@@ -65,16 +70,38 @@ def written(record: MappingRecord) -> str:
         headline = "braces stand for variables in an expectation; save the mapping as a mapping file. They are in:"
         raise together(MappingError, headline, braced)
     found = lines(record.entries)
-    names, layers = _named(found)
-    weights = {_renamed(line.target, own): _value(line, own) for line, own in zip(found, names, strict=True)}
+    unproved = unproved_lines(record.entries) if record.verdict in GOOD else ()
+    names, layers = _named((*found, *unproved))
     document = {"format": FORMAT, "version": VERSION, "layers": {k: list(v) for k, v in layers.items()}}
-    return _laid_out(document, weights)
+    patterns = [_renamed(line.target, own) for line, own in zip(unproved, names[len(found) :], strict=True)]
+    weights = {_renamed(line.target, own): _value(line, own) for line, own in zip(found, names, strict=False)}
+    return _laid_out(document, _proof(record, patterns), weights)
 
 
-def _laid_out(document: MappingABC[str, object], weights: MappingABC[str, Value]) -> str:
+def _proof(record: MappingRecord, not_proved: Sequence[str]) -> dict[str, object]:
+    """What was shown of the mapping; empty where nothing was."""
+    if record.verdict not in GOOD:
+        return {}
+    sides = {"source": record.source.function, "target": record.target.function}
+    return {
+        "verdict": record.verdict,
+        **({"not_proved": list(not_proved)} if not_proved else {}),
+        **{label: function_to_json(function) for label, function in sides.items() if function is not None},
+    }
+
+
+def _laid_out(
+    document: MappingABC[str, object], proof: MappingABC[str, object], weights: MappingABC[str, Value]
+) -> str:
     head = [f"  {_json(key)}: {_json(value)}," for key, value in document.items()]
-    rows = ",\n".join(f"    {_json(target)}: {_json(value)}" for target, value in weights.items())
-    return "\n".join(["{", *head, '  "weights": {', rows, "  }", "}", ""])
+    shown = [*_block("proved", proof)[:-1], "  },"] if proof else []
+    return "\n".join(["{", *head, *shown, *_block("weights", weights), "}", ""])
+
+
+def _block(name: str, members: MappingABC[str, object]) -> list[str]:
+    """The lines of a member that is an object, with a line for each member of its own."""
+    rows = ",\n".join(f"    {_json(key)}: {_json(value)}" for key, value in members.items())
+    return [f"  {_json(name)}: {{", rows, "  }"]
 
 
 def _json(value: object) -> str:

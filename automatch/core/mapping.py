@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from automatch.core.expr import Expr, sources
+from automatch.core.function import function_of
 from automatch.core.graph import Function, Graph, Rung, Shape, Weight
 
 Status: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
@@ -138,7 +139,7 @@ class Side:
     @staticmethod
     def of(graph: Graph) -> Side:
         """What a mapping keeps of a recorded model."""
-        return Side(graph.name, graph.rung, graph.weights, graph.notes, graph.sizes)
+        return Side(graph.name, graph.rung, graph.weights, graph.notes, graph.sizes, function_of(graph))
 
 
 @dataclass(frozen=True, slots=True)

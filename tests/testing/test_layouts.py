@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 import automatch
+from automatch.check.expected import read
 from automatch.check.written import written
+from automatch.core.json_fields import parse
 from automatch.errors import InverseError
 from automatch.testing import assert_as_expected, assert_mapping
 from fixtures import wan
@@ -42,6 +44,25 @@ def test_a_run_of_both_models_agrees_with_the_known_mapping(pair: Layouts) -> No
 @every_pair
 def test_the_file_is_to_the_byte_what_an_update_would_write(pair: Layouts) -> None:
     assert pair.expected.read_bytes() == written(matched(pair).record).encode()
+
+
+@every_pair
+def test_the_file_remembers_what_was_proved_and_for_which_functions(pair: Layouts) -> None:
+    record = matched(pair).record
+    proved = read(parse(pair.expected.read_text(encoding="utf-8"), pair.name), pair.name, to_compare=True).proved
+    assert proved is not None
+    assert proved.verdict == record.verdict
+    assert None not in (proved.source, proved.target)
+    assert (proved.source, proved.target) == (record.source.function, record.target.function)
+
+
+def test_how_a_mapping_was_found_makes_no_other_function_of_a_model() -> None:
+    pair = next(pair for pair in LAYOUTS if pair.name == "patchconv_to_patchlinear")
+    inputs = pair.inputs()
+    exact = matched(pair).record
+    traced = automatch.match(pair.source(), pair.target(), source_inputs=inputs, target_inputs=inputs, run=False).record
+    assert exact.entries[0].evidence.method == "colours"
+    assert (exact.source.function, exact.target.function) == (traced.source.function, traced.target.function)
 
 
 NO_WAY_BACK = {
