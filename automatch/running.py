@@ -60,8 +60,7 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
     first = structural if _has_resized(structural) else bench.judged(structural)
     if _agrees(first) and _has_all(first):
         return first
-    inputs = searched(bench.prepared, bench.source, bench.target)
-    exact = exact_entries(bench.source, bench.target, *inputs, bench.say, Budget.of(budget_s))
+    exact = _searched(bench, Budget.of(budget_s))
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
@@ -69,6 +68,16 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
     if _agrees(first):
         return _noted(first, exact.note)
     return _unconfirmed(bench, structural, exact)
+
+
+def _searched(bench: Bench, budget: Budget) -> Exact:
+    """What gradients say on fresh inputs; on the examples, where the models are no one function on those."""
+    fresh, given = searched(bench.prepared, bench.source, bench.target), (bench.prepared.source, bench.prepared.target)
+    exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget)
+    if exact.balanced or fresh == given or exact.gave_up:
+        return exact
+    other = exact_entries(bench.source, bench.target, *given, bench.say, budget)
+    return other if other.balanced else exact
 
 
 def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> MappingRecord:

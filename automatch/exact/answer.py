@@ -77,12 +77,14 @@ class Answer:
         target: The target's.
         weights: What was determined.
         problems: By target weight, why it was not.
+        partial: Of those, the weights of which some elements were determined; the others are zeros.
     """
 
     source: Side
     target: Side
     weights: dict[str, Determined] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, Determined] = field(default_factory=dict)
     origins: list[Expr] = field(default_factory=list)
     numbers: dict[Expr, int] = field(default_factory=dict)
     terms: list[Terms | str] = field(default_factory=list)
@@ -302,6 +304,10 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
     if one.missing.any():
         share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
         made.problems[name] = one.problem or f"no output tells what {share} are"
+        if not one.problem and not one.missing.all():
+            one.shift[one.missing] = 0.0
+            unseen = one.unseen | one.missing
+            made.partial[name] = Determined(_expression(made, one), one.seen, len(unseen), one.free, unseen, False)
         return
     unseen = one.unseen if one.unseen.any() else None
     made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free, unseen, one.plain)

@@ -44,12 +44,14 @@ class Discovery:
     Attributes:
         weights: By target weight, what it is made of.
         problems: By target weight, why that is not known.
+        partial: By target weight, what some of its elements are made of.
         recipe: How the programs were read.
         fault: How many elements found no partner; 0 where the reading accounts for everything.
     """
 
     weights: dict[str, Determined]
     problems: dict[str, str]
+    partial: dict[str, Determined]
     recipe: Recipe
     fault: int
 
@@ -113,7 +115,7 @@ def discover(
     if best is None:
         return "no output of one model agrees with an output of the other where all weights are alike"
     made = answer(best.found, best.source, best.target)
-    return Discovery(made.weights, made.problems, best.recipe, best.found.fault)
+    return Discovery(made.weights, made.problems, made.partial, best.recipe, best.found.fault)
 
 
 def _read(program: Program, gathered: bool, moved: bool) -> Program:

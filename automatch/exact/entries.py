@@ -31,16 +31,20 @@ class Exact:
         entries: By target key, for the weights that were determined.
         problems: By target key, why a weight was not.
         note: Why nothing was found; empty where something was.
+        partial: By target key, for the weights of which some elements were determined; the others are zeros.
         determined: By target key, what the outputs said of it, element by element.
         balanced: Whether every element found a partner; else the two may not be one function.
+        gave_up: Whether the budget was spent.
     """
 
     sides: tuple[Side, ...] = ()
     entries: Mapping[str, Entry] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    partial: Mapping[str, Entry] = field(default_factory=dict)
     determined: Mapping[str, Determined] = field(default_factory=dict)
     balanced: bool = False
+    gave_up: bool = False
 
     @property
     def complete(self) -> bool:
@@ -86,7 +90,7 @@ def exact_entries(
     try:
         found = discover(programs[0], programs[1], say=say, budget=budget)
     except OutOfBudget as error:
-        return Exact(note=f"no exact match was found: {error}")
+        return Exact(note=f"no exact match was found: {error}", gave_up=True)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
         return Exact(note=f"no exact match was found: {type(error).__name__}: {error}")
     if isinstance(found, str):
@@ -95,12 +99,12 @@ def exact_entries(
         Side(type(model).__name__, program.rung, program.inventory, sizes=sizes_of(model))
         for model, program in zip((source, target), programs, strict=True)
     )
-    theirs_too = programs[1].inventory
-    determined = {
-        key: found.weights[weight.name] for weight in theirs_too if weight.name in found.weights for key in weight.keys
-    }
-    entries, problems = _entries(found, theirs_too), _problems(found, theirs_too)
-    return Exact(sides, entries, problems, determined=determined, balanced=found.fault == 0)
+    inventory = programs[1].inventory
+    entries, problems = _entries(found, found.weights, inventory), _problems(found, inventory)
+    partial = _entries(found, found.partial, inventory)
+    known = {**found.partial, **found.weights}
+    determined = {key: known[weight.name] for weight in inventory if weight.name in known for key in weight.keys}
+    return Exact(sides, entries, problems, "", partial, determined, found.fault == 0)
 
 
 def _keys(weights: tuple[Weight, ...]) -> tuple[str, ...]:
@@ -129,10 +133,10 @@ def _problems(found: Discovery, target: tuple[Weight, ...]) -> dict[str, str]:
     }
 
 
-def _entries(found: Discovery, target: tuple[Weight, ...]) -> dict[str, Entry]:
+def _entries(found: Discovery, weights: Mapping[str, Determined], target: tuple[Weight, ...]) -> dict[str, Entry]:
     made: dict[str, Entry] = {}
     for weight in target:
-        determined = found.weights.get(weight.name)
+        determined = weights.get(weight.name)
         if determined is None:
             continue
         evidence = Evidence("colours", reasons=tuple(_reasons(determined, found.recipe)))

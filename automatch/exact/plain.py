@@ -45,7 +45,7 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
         continues: Whether structure decides what no output tells.
     """
     key = structural.target
-    found, told = exact.determined.get(key), exact.entries.get(key)
+    found, told = exact.determined.get(key), exact.entries.get(key) or exact.partial.get(key)
     if found is None or told is None:
         return _with_reason(structural, exact.problems.get(key, ""))
     if found.unseen is None and not found.free:
@@ -56,7 +56,11 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
     if known and continues and _agrees(structural, found):
         share = f"{found.seen:,} of {found.of:,} elements"
         return _with_reason(structural, f"the outputs tell {share}, and they are as structure says; so is the rest")
-    if found.plain and (known or structural.status == "unmapped" or _same_sources(structural, told)):
+    if (
+        found.plain
+        and key in exact.entries
+        and (known or structural.status == "unmapped" or _same_sources(structural, told))
+    ):
         return told
     return replace(_with_reason(told, "what no output tells is made up from what was seen"), status="guessed")
 

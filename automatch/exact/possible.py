@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from math import prod
 
-from automatch.core.graph import Graph, Node, operands
+from automatch.core.graph import Graph, operands
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.exact.plain import resizes
 
 _CLOSE = 1.02
-"""Ratio of the numbers that two spellings of one function multiply with; a fused normalisation or a pad is less."""
+"""Ratio of the numbers that two spellings of one function hold; a bias that one side lacks is less."""
 
 _MOST = 0.5
 """Share of the weights of two and more axes that are resized, above which the widths are taken to differ."""
@@ -21,16 +21,16 @@ def impossible(record: MappingRecord, source: Graph, target: Graph) -> str:
     """Why two models cannot be one function; empty where they may.
 
     Their structural alignment tells: layers were left out or repeated, or most weights had to be resized. One that is
-    wrong (an unusual layout) must not decide that, so the models must also multiply with different counts of numbers,
-    which no layout changes.
+    wrong (an unusual layout) must not decide that, so the models must also hold different counts of numbers, in all
+    and in matrices, which no layout changes.
 
     Args:
         record: What structure made of them.
         source: The source, recorded.
         target: The target, recorded.
     """
-    ours, theirs = _multiplied(source), _multiplied(target)
-    if not ours or not theirs or max(ours, theirs) <= _CLOSE * min(ours, theirs):
+    counts = [(_numbers(source, axes), _numbers(target, axes)) for axes in (1, 2)]
+    if any(not min(pair) or max(pair) <= _CLOSE * min(pair) for pair in counts):
         return ""
     depths = [(chain, len(chain.layers)) for chain in record.chains if chain.source_depth != len(chain.layers)]
     if depths:
@@ -50,15 +50,15 @@ def _axes(entry: Entry) -> int:
     return sum(size > 1 for size in entry.shape)
 
 
-def _multiplied(graph: Graph) -> int:
-    """How many numbers in weights of two and more axes the model multiplies with, every use counted."""
-    readers: dict[int, list[Node]] = {}
+def _numbers(graph: Graph, axes: int) -> int:
+    """How many numbers the model computes with, in weights of so many axes and more; rows looked up left out."""
+    readers: dict[int, set[str]] = {}
     for node in graph.nodes:
         for place in dict.fromkeys(operands(node)):
-            readers.setdefault(place, []).append(node)
-    total = 0
-    for node in graph.nodes:
-        if node.op == "weight" and node.shape is not None and sum(size > 1 for size in node.shape) > 1:
-            used = [reader for reader in readers.get(node.index, ()) if reader.op not in _LOOKUPS]
-            total += prod(node.shape) * min(1, len(used))
-    return total
+            readers.setdefault(place, set()).add(node.op)
+    return sum(
+        prod(node.shape)
+        for node in graph.nodes
+        if node.op == "weight" and node.shape is not None and sum(size > 1 for size in node.shape) >= axes
+        if readers.get(node.index, set()) - _LOOKUPS
+    )

@@ -127,11 +127,21 @@ def _fresh_rows(leaf: Tensor, use: Use, generator: torch.Generator) -> Tensor:
         return leaf  # the example knows better what may be named
     if use.kind == "positions":
         return leaf + int(torch.randint(use.high - high, (), generator=generator))
-    rows = row_numbers(tuple(leaf.shape), use, generator)
     if not use.ordered or low == high:
-        return rows
-    inner = row_numbers(tuple(leaf.shape), Use("rows", low + 1, high, use.marks), generator) if high - low > 1 else leaf
-    return torch.where((leaf == low) | (leaf == high), leaf, inner.to(leaf))
+        return row_numbers(tuple(leaf.shape), use, generator)
+    return _relabelled(leaf, low, high, use, generator)
+
+
+def _relabelled(leaf: Tensor, low: int, high: int, use: Use, generator: torch.Generator) -> Tensor:
+    """Other numbers in the same places: equal ones stay equal, and the ends stay what they are.
+
+    Where a model reads places off its numbers, or compares them (the end of a text, the nodes of an edge), only such
+    examples are sure to be taken.
+    """
+    inner = torch.tensor([row for row in range(low + 1, high) if row not in use.marks], dtype=torch.long)
+    label = torch.arange(high + 1)
+    label[inner] = inner[torch.randperm(len(inner), generator=generator)]
+    return label[leaf.long().clamp(min=0)] if low >= 0 else leaf
 
 
 def _fresh_numbers(leaf: Tensor, use: Use | None, generator: torch.Generator) -> Tensor:

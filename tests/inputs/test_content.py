@@ -1,0 +1,94 @@
+"""Content for bare shapes: of the kind that the model's use asks for, the same on both sides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from automatch.inputs.content import is_blank, provisional
+from automatch.inputs.prepare import Prepared, prepare
+from automatch.trace.inputs import normalise
+
+
+class Reader(nn.Module):
+    """Words with their positions and a mask, means of what counts."""
+
+    def __init__(self, words: int = 40, keep: bool = True) -> None:
+        super().__init__()
+        self.words, self.places, self.out = nn.Embedding(words, 8), nn.Embedding(16, 8), nn.Linear(8, 3)
+        self.keep = keep
+
+    def forward(self, ids: Tensor, mask: Tensor, position_ids: Tensor, scale: Tensor) -> Tensor:
+        h = (self.words(ids) + self.places(position_ids)) * scale
+        counts = mask.bool() if self.keep else ~mask.bool()
+        return self.out((h * counts[..., None]).sum(1) / counts.sum(1, keepdim=True))  # type: ignore[no-any-return]
+
+
+def blank(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def shapes(batch: int = 3, length: int = 6) -> tuple[Tensor, ...]:
+    numbers = [blank(batch, length) for _ in range(3)]
+    return (*numbers, blank(batch, length, 8, dtype=torch.float32))
+
+
+def prepared(source: nn.Module, target: nn.Module, ours: object, theirs: object) -> Prepared:
+    return prepare((source, normalise(ours)), (target, normalise(theirs)))
+
+
+def test_every_shape_gets_content_of_its_kind() -> None:
+    made = prepared(Reader(), Reader(), shapes(), shapes())
+    ids, mask, positions, scale = made.source.args
+    assert ids.unique().numel() == 18
+    assert 0 <= int(ids.min()) < int(ids.max()) < 40
+    assert mask.unique().tolist() == [0, 1]
+    assert bool((mask.sum(1) > 0).all())
+    assert torch.equal(positions, torch.arange(6).expand(3, 6))
+    assert scale.unique().numel() == scale.numel()
+    assert (made.conflict, made.remarks) == ("", ())
+
+
+def test_both_sides_hold_the_same_content() -> None:
+    made = prepared(Reader(40), Reader(30), shapes(), shapes())
+    for one, other in zip(made.source.args, made.target.args, strict=True):
+        assert torch.equal(one, other)
+    assert int(made.source.args[0].max()) < 30
+    assert made.plan.loose == ()
+
+
+def test_a_side_with_content_gives_it_to_the_other() -> None:
+    given = tuple(prepared(Reader(), Reader(), shapes(), shapes()).source.args)
+    made = prepared(Reader(), Reader(), given, shapes())
+    assert torch.equal(made.target.args[0], given[0])
+
+
+def test_axes_are_moved_to_where_the_sizes_are() -> None:
+    image = nn.Conv2d(3, 4, 1)
+    ours, theirs = blank(1, 3, 8, 5, dtype=torch.float32), blank(1, 8, 5, 3, dtype=torch.float32)
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.net(x)
+            return made
+
+    made = prepared(image, Last(), ours, theirs)
+    assert torch.equal(made.source.args[0].permute(0, 2, 3, 1), made.target.args[0])
+
+
+def test_a_model_that_leaves_out_what_is_marked_still_keeps_something() -> None:
+    made = prepared(Reader(keep=False), Reader(keep=False), shapes(), shapes())
+    mask = made.source.args[1]
+    assert bool((mask.sum(1) < 6).all())
+    assert bool(Reader(keep=False)(*made.source.args).isfinite().all())
+
+
+def test_bare_shapes_are_for_models_that_hold_numbers() -> None:
+    given = normalise(shapes())
+    assert is_blank(Reader(), given)
+    assert not is_blank(Reader().to("meta"), given)
+    assert not is_blank(Reader(), provisional(given))
