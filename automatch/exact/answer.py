@@ -306,8 +306,8 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
         made.problems[name] = one.problem or f"no output tells what {share} are"
         if not one.problem and not one.missing.all():
             one.shift[one.missing] = 0.0
-            unseen = one.unseen | one.missing
-            made.partial[name] = Determined(_expression(made, one), one.seen, len(unseen), one.free, unseen, False)
+            open_ = one.unseen | one.missing
+            made.partial[name] = Determined(_expression(made, one), one.seen, len(open_), one.free, open_, False)
         return
     unseen = one.unseen if one.unseen.any() else None
     made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free, unseen, one.plain)

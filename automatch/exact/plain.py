@@ -56,11 +56,8 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
     if known and continues and _agrees(structural, found):
         share = f"{found.seen:,} of {found.of:,} elements"
         return _with_reason(structural, f"the outputs tell {share}, and they are as structure says; so is the rest")
-    if (
-        found.plain
-        and key in exact.entries
-        and (known or structural.status == "unmapped" or _same_sources(structural, told))
-    ):
+    whole = found.plain and key in exact.entries
+    if whole and (known or structural.status == "unmapped" or _same_sources(structural, told)):
         return told
     return replace(_with_reason(told, "what no output tells is made up from what was seen"), status="guessed")
 
