@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from automatch.core.mapping import ComparedOutput, ProofRecord, Shown
 from automatch.errors import InputsError, ModelError
+from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
 from automatch.prove.inputs import cuts, plan
 from automatch.prove.outputs import OutputPair, gap
@@ -53,10 +54,12 @@ class Proof:
     Attributes:
         record: The whole, as it goes into the mapping.
         shown: Every mapped target key; empty unless the outputs agree.
+        parting: Where the models part, if the outputs differ and somebody looked.
     """
 
     record: ProofRecord
     shown: Mapping[str, Shown]
+    parting: Parting | None = None
 
 
 def prove_conversion(

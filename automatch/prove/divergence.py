@@ -110,6 +110,26 @@ class Divergence:
         return (self.cause, *place) if self.cause else (*place, f"suspected weights, most likely first: {suspects}")
 
 
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What was found out about outputs that differ.
+
+    Attributes:
+        divergence: Where the models part; None where it was not found.
+        reason: Why it was not; empty where it was.
+    """
+
+    divergence: Divergence | None
+    reason: str = ""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person is told."""
+        if self.divergence is not None:
+            return self.divergence.sentences
+        return (f"where the models first part was not found: {self.reason}",)
+
+
 def first_divergence(
     source: Program,
     target: Program,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from torch import nn
 
 from automatch.core.mapping import ProofRecord
 from automatch.errors import AutomatchError
 from automatch.prove.conversion import EXACT, arrange
-from automatch.prove.divergence import Divergence, first_divergence
+from automatch.prove.divergence import Divergence, Parting, first_divergence
 from automatch.prove.trial import Convert, Draw, Setting, loaded
 from automatch.prove.values import CLOSE, COARSE
 from automatch.prove.weights import Manner
@@ -18,28 +17,10 @@ from automatch.trace.inputs import Inputs
 from automatch.trace.lines import blame
 from automatch.trace.program import record as recorded
 
+__all__ = ["DRAWS", "Parting", "parting"]
+
 DRAWS = (Draw(1), Draw(1, Manner(temper=0.4)), Draw(0))
 """Draws that are tried until one shows where the models part; the first takes the example inputs as they are, last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parting:
-    """What was found out about outputs that differ.
-
-    Attributes:
-        divergence: Where the models part; None where it was not found.
-        reason: Why it was not; empty where it was.
-    """
-
-    divergence: Divergence | None
-    reason: str = ""
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What a person is told."""
-        if self.divergence is not None:
-            return self.divergence.sentences
-        return (f"where the models first part was not found: {self.reason}",)
 
 
 def parting(

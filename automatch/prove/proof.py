@@ -13,6 +13,7 @@ from torch import nn
 from automatch.apply.fill import fill
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
 from automatch.prove.conversion import DRAWS, Proof, prove_conversion
+from automatch.prove.doubt import doubted
 from automatch.prove.parting import parting
 
 
@@ -55,7 +56,7 @@ def prove(
         return proof
     made_of = {entry.target: entry.sources for entry in record.entries}
     found = parting(proof.record, lambda state: fill(record, state), *both, sources=made_of, reads=reads, seed=seed)
-    return replace(proof, record=replace(proof.record, divergence=found.sentences))
+    return replace(proof, record=replace(proof.record, divergence=found.sentences), parting=found)
 
 
 def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:
@@ -64,9 +65,11 @@ def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:
     1. Shown down to the last element: `proved`, whatever it was.
     2. Shown in part: `structural`; the expression that its seen elements confirm speaks for the others.
     3. Not shown: as before, except that nothing stays `proved` that this proof did not show.
+    4. Where the outputs differ: `guessed`, as far as that bears on it (`automatch.prove.doubt`).
     """
     entries = tuple(_judged(entry, proof.shown.get(entry.target)) for entry in record.entries)
-    return replace(record, entries=entries, proof=proof.record)
+    judged = replace(record, entries=entries, proof=proof.record)
+    return doubted(judged, proof.parting) if proof.record.outcome == "differ" else judged
 
 
 def _judged(entry: Entry, shown: Shown | None) -> Entry:
