@@ -84,6 +84,7 @@ class Divergence:
         cause: Why they part, where it is an operator and no weight, as a sentence.
         factor: By what the values are multiplied on the target's side, where that is all; None where it is not.
         suspected: All target weights that may be to blame, also those that are not named.
+        leading: Target weights that lead to the place, whatever is to blame there.
         behind: Target weights that come in where the models part or after it, so that no run confirms them.
     """
 
@@ -95,6 +96,7 @@ class Divergence:
     cause: str = ""
     factor: float | None = None
     suspected: tuple[str, ...] = ()
+    leading: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
 
     @property
@@ -200,6 +202,7 @@ def compared(
         found.sentence if found else "",
         found.factor if found else None,
         suspected,
+        tuple(dict.fromkeys((*suspected, *blame))),
         _behind(parted, theirs, here.sound, relevant),
     )
 

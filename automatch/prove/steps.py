@@ -22,6 +22,9 @@ from automatch.trace.program import Program, name_of
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "embedding", "embedding_bag", "bilinear")
 """Operators, beside convolutions, that sum products of their operands, or look rows up."""
 
+ENDLESS = 1e30
+"""Numbers beyond this, of either sign, mask like infinities do, and are kept as such."""
+
 LIMIT = 40_000_000
 """Numbers that one side may compute in all; more would take gigabytes to keep and compare."""
 
@@ -231,4 +234,5 @@ def _bare(value: Any) -> Any:
 def _numbers(tensors: list[Tensor]) -> Tensor:
     real = [torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor for tensor in tensors]
     rows = [tensor.detach().double().cpu().flatten() for tensor in real if tensor.is_floating_point()]
-    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    numbers = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    return torch.where(numbers.abs() > ENDLESS, numbers.sign() * torch.inf, numbers)
