@@ -127,9 +127,9 @@ def _candidates(search: _Search, found: Divergence) -> Iterator[tuple[Candidate,
 
 
 def _edited(record: MappingRecord, keys: list[str], edits: Iterable[Edit]) -> Iterator[tuple[Candidate, ...]]:
-    """An edit made to a weight with its bias, then to it alone."""
+    """An edit made to all weights that lead to the place, to one of them with its bias, and to it alone."""
     seen: set[frozenset[Entry]] = set()
-    groups = [group for key in keys for group in (beside(key, keys), (key,))]
+    groups = dict.fromkeys([tuple(keys), *(group for key in keys for group in (beside(key, keys), (key,)))])
     for edit in edits:
         for group in groups:
             families = [family(record, key) for key in group]
