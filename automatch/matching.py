@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, replace
@@ -21,10 +20,10 @@ from automatch.canonicalize import to_landmarks
 from automatch.core.alignment import Alignment
 from automatch.core.graph import Graph
 from automatch.core.mapping import MappingRecord, Side
-from automatch.errors import AutomatchError, InputsError, InputsWarning, LiftError, ModelError
+from automatch.errors import AutomatchError, InputsError, LiftError, ModelError
 from automatch.exact import impossible
 from automatch.inputs.content import with_content
-from automatch.inputs.prepare import prepare
+from automatch.inputs.prepare import prepare, warn
 from automatch.inputs.uses import uses
 from automatch.lift import lift
 from automatch.mapping import Mapping
@@ -195,8 +194,7 @@ class _Pair:
         prepared = prepare((self.source, ours), (self.target, theirs), (uses(graphs[0]), uses(graphs[1])))
         if prepared.conflict:
             raise InputsError(prepared.conflict)
-        for remark in prepared.remarks:
-            warnings.warn(f"{remark}; other inputs were drawn beside it", InputsWarning, stacklevel=3)
+        warn(prepared, stacklevel=4)
         return Bench(self.source, self.target, prepared, self.say)
 
 

@@ -13,6 +13,7 @@ from automatch.errors import AutomatchError
 from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
 from automatch.inputs.prepare import Prepared, searched
 from automatch.prove import prove, with_proof
+from automatch.repair import repaired
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -87,7 +88,8 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> Mappi
         resized = [e for e in likeliest.entries if e.expr is not None and resizes(e.expr)]
         why = f"{len(resized)} weights have other sizes in the source, such as {resized[0].target}"
         return _noted(replace(likeliest, not_run=why), exact.note)
-    judged = bench.judged(likeliest, locate=True)
+    mended = repaired(likeliest, bench.source, bench.target, None, None, prepared=bench.prepared, say=bench.say)
+    judged = bench.judged(mended or likeliest, locate=True)
     if judged.proof is not None and judged.proof.outcome == "nothing":
         judged = replace(judged, not_run=judged.proof.reason)
     return _noted(judged, exact.note)

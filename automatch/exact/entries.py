@@ -150,7 +150,7 @@ def _reasons(found: Determined, recipe: Recipe) -> list[str]:
     if found.seen < found.of:
         reasons.append(
             f"{found.of - found.seen:,} of {found.of:,} elements have no gradient for these inputs; they follow the "
-            "others along the weight's axes, or the weight whose bias they are; where nothing is known of them, they are zero"
+            "others along the weight's axes, or the weight whose bias they are; zeros stand where nothing is known"
         )
     if found.free:
         reasons.append("one of several equivalent choices: outputs depend on a combination with other weights only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from automatch.errors import AutomatchError
+from automatch.errors import AutomatchError, InputsWarning
 from automatch.inputs.content import Asked, filled, is_blank, with_content, works
 from automatch.inputs.draws import drawn, has_masks
 from automatch.inputs.lengths import several_tokens
@@ -78,6 +79,12 @@ def uses_of(model: nn.Module, inputs: Inputs) -> Uses:
         return uses(trace(model, with_content(model, (inputs.args, inputs.kwargs))))
     except AutomatchError:  # inputs that a model refuses, or code that cannot be recorded, are reported elsewhere
         return {}
+
+
+def warn(made: Prepared, stacklevel: int) -> None:
+    """Warn of what cannot tell, at the caller's line; other inputs are drawn beside it."""
+    for remark in made.remarks:
+        warnings.warn(f"{remark}; other inputs were drawn beside it", InputsWarning, stacklevel=stacklevel)
 
 
 def searched(made: Prepared, source: nn.Module, target: nn.Module, seed: int = 0) -> tuple[Inputs, Inputs]:

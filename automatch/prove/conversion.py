@@ -14,6 +14,7 @@ from automatch.inputs.draws import has_masks
 from automatch.inputs.lengths import cuts, longer
 from automatch.inputs.plan import Plan
 from automatch.inputs.prepare import Prepared, prepare
+from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
@@ -55,10 +56,12 @@ class Proof:
     Attributes:
         record: The whole, as it goes into the mapping.
         shown: Every mapped target key; empty unless the outputs agree.
+        parting: Where the models part, if the outputs differ and somebody looked.
     """
 
     record: ProofRecord
     shown: Mapping[str, Shown]
+    parting: Parting | None = None
 
 
 def prove_conversion(
@@ -145,9 +148,7 @@ def arrange(
         ModelError: A model is on the meta device.
         InputsError: Inputs are missing.
     """
-    if prepared is None:
-        given = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
-        prepared = prepare((source, given[0]), (target, given[1]))
+    prepared = prepared or prepared_for(source, target, source_inputs, target_inputs)
     covered = _covered(convert, source)
     reads = _buffers_read(convert, source, target) if reads is None else reads
     kept = tables(source, reads.__contains__), tables(target, covered.__contains__)
@@ -158,6 +159,17 @@ def arrange(
     tolerance = TOLERANCE if coarse else EXACT
     shapes = describe(prepared.source), describe(prepared.target)
     return setting, ProofRecord("nothing", "", 0, tolerance, *shapes, notes=notes)
+
+
+def prepared_for(source: nn.Module, target: nn.Module, source_inputs: object, target_inputs: object) -> Prepared:
+    """What both models are run on, from what the caller gives.
+
+    Raises:
+        ModelError: A model is on the meta device.
+        InputsError: Inputs are missing.
+    """
+    given = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
+    return prepare((source, given[0]), (target, given[1]))
 
 
 def _inputs(model: nn.Module, given: object, label: str) -> Inputs:

@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 
 from automatch.core.graph import Shape
+from automatch.prove.operators import Line, cause
 from automatch.prove.rightness import first_wrong, leading_to, maker, right, whole_sum
 from automatch.prove.spelled import SPELLINGS
 from automatch.prove.steps import Step, run
@@ -78,7 +80,12 @@ class Divergence:
         difference: How far the two values are apart, in units of their size, both sorted; where their sizes differ,
             how far the outputs are.
         share: The share of the target's value that the source computes nowhere.
-        weights: Suspected target weights, most likely first.
+        weights: Suspected target weights, most likely first; empty where the operators differ.
+        cause: Why they part, where it is an operator and no weight, as a sentence.
+        factor: By what the values are multiplied on the target's side, where that is all; None where it is not.
+        suspected: All target weights that may be to blame, also those that are not named.
+        leading: Target weights that lead to the place, whatever is to blame there.
+        behind: Target weights that come in where the models part or after it, so that no run confirms them.
     """
 
     target: Operation
@@ -86,18 +93,43 @@ class Divergence:
     difference: float
     share: float
     weights: tuple[Suspect, ...]
+    cause: str = ""
+    factor: float | None = None
+    suspected: tuple[str, ...] = ()
+    leading: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a person is told."""
         there = "nothing like it was found in the source" if self.source is None else f"in its place: {self.source}"
         suspects = "; ".join(map(str, self.weights)) or "none: no weight leads there"
-        return (
+        place = (
             f"the models first part at {self.target}",
             f"{there}; they differ by {self.difference:.1e} of their size, "
             f"{_percent(self.share)} of the values occur nowhere in the source",
-            f"suspected weights, most likely first: {suspects}",
         )
+        return (self.cause, *place) if self.cause else (*place, f"suspected weights, most likely first: {suspects}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What was found out about outputs that differ.
+
+    Attributes:
+        divergence: Where the models part; None where it was not found.
+        reason: Why it was not; empty where it was.
+    """
+
+    divergence: Divergence | None
+    reason: str = ""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person is told."""
+        if self.divergence is not None:
+            return self.divergence.sentences
+        return (f"where the models first part was not found: {self.reason}",)
 
 
 def first_divergence(
@@ -122,13 +154,32 @@ def first_divergence(
     Raises:
         ValueError: The models compute too many numbers to compare.
     """
-    (ours, our_ends), (theirs, their_ends) = run(source, SPELLINGS), run(target, SPELLINGS)
+    return compared(run(source, SPELLINGS), run(target, SPELLINGS), target.values, outputs, output_gap, sources, close)
+
+
+Ran: TypeAlias = tuple[Sequence[Step], Sequence[int | None]]
+"""The steps of a program, and for each output the step that it is."""
+
+
+def compared(
+    ours_run: Ran,
+    theirs_run: Ran,
+    weights: Mapping[str, Tensor],
+    outputs: Sequence[tuple[int, int]] = (),
+    output_gap: float = 1.0,
+    sources: Mapping[str, tuple[str, ...]] | None = None,
+    close: float = CLOSE,
+) -> Divergence | None:
+    """`first_divergence` of programs that were run already; `weights` are the target's."""
+    (ours, our_ends), (theirs, their_ends) = ours_run, theirs_run
     wanted = [their_ends[pair[1]] for pair in outputs] or their_ends
     other = known(ours, close)
     relevant = leading_to(theirs, [end for end in wanted if end is not None])
-    parted = first_wrong(theirs, right(theirs, relevant, other), relevant, other)
+    here = Line(theirs, right(theirs, relevant, other), close)
+    there = Line(ours, right(ours, range(len(ours)), known(theirs, close)), close)
+    parted = first_wrong(theirs, here.sound, relevant, other)
     if parted is not None:
-        mine = _counterpart(parted, ours, theirs, right(ours, range(len(ours)), known(theirs, close)), close)
+        mine = _counterpart(parted, ours, theirs, there.sound, close)
     elif outputs and None not in (ends := (our_ends[outputs[0][0]], their_ends[outputs[0][1]])):
         # all its numbers are there, in another order
         mine, parted = (maker(side[end or 0], side, other) for side, end in zip((ours, theirs), ends, strict=True))
@@ -136,7 +187,10 @@ def first_divergence(
         return None
     settled = _settled(parted, theirs, mine, ours, close)
     # where numbers are only in another order, no weight was left out
-    plain = set() if _reordered(parted, theirs, mine, ours, close) else _plain(target.values)
+    plain = set() if _reordered(parted, theirs, mine, ours, close) else _plain(weights)
+    found = cause(parted, mine, here, there)
+    blame = blamed(whole_sum(parted, theirs), theirs, plain, settled)
+    suspected = () if found and found.sentence else tuple(dict.fromkeys((*(found.weights if found else ()), *blame)))
     difference = None if mine is None else apart(mine.value, parted.value)
     origins = sources or {}
     return Divergence(
@@ -144,11 +198,24 @@ def first_divergence(
         None if mine is None else _operation(mine),
         output_gap if difference is None or difference < 100 * close else difference,
         1 - other.share(parted.value),
-        tuple(
-            Suspect(key, origins.get(key, ()))
-            for key in blamed(whole_sum(parted, theirs), theirs, plain, settled)[:SUSPECTS]
-        ),
+        tuple(Suspect(key, origins.get(key, ())) for key in suspected[:SUSPECTS]),
+        found.sentence if found else "",
+        found.factor if found else None,
+        suspected,
+        tuple(dict.fromkeys((*suspected, *blame))),
+        _behind(parted, theirs, here.sound, relevant),
     )
+
+
+def _behind(parted: Step, steps: Sequence[Step], sound: Sequence[bool], relevant: Collection[int]) -> tuple[str, ...]:
+    """Weights that no step reads whose value is right and which comes before the parted one in dataflow."""
+    after = {parted.index}
+    for step in steps[parted.index + 1 :]:
+        if not after.isdisjoint(step.operands):
+            after.add(step.index)
+    reads = [step for step in steps if step.index in relevant]
+    confirmed = {key for step in reads if sound[step.index] and step.index not in after for key in step.weights}
+    return tuple(dict.fromkeys(key for step in reads for key in step.weights if key not in confirmed))
 
 
 def _plain(weights: Mapping[str, Tensor]) -> set[str]:

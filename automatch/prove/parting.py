@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from torch import nn
 
 from automatch.core.mapping import ProofRecord
 from automatch.errors import AutomatchError
+from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import EXACT, arrange
-from automatch.prove.divergence import Divergence, first_divergence
+from automatch.prove.divergence import Divergence, Parting, first_divergence
 from automatch.prove.trial import Convert, Draw, Setting, loaded
 from automatch.prove.values import CLOSE, COARSE
 from automatch.prove.weights import Manner
@@ -18,28 +18,10 @@ from automatch.trace.inputs import Inputs
 from automatch.trace.lines import blame
 from automatch.trace.program import record as recorded
 
+__all__ = ["DRAWS", "Parting", "parting"]
+
 DRAWS = (Draw(1), Draw(1, Manner(temper=0.4)), Draw(0))
 """Draws that are tried until one shows where the models part; the first takes the example inputs as they are, last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parting:
-    """What was found out about outputs that differ.
-
-    Attributes:
-        divergence: Where the models part; None where it was not found.
-        reason: Why it was not; empty where it was.
-    """
-
-    divergence: Divergence | None
-    reason: str = ""
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What a person is told."""
-        if self.divergence is not None:
-            return self.divergence.sentences
-        return (f"where the models first part was not found: {self.reason}",)
 
 
 def parting(
@@ -53,6 +35,7 @@ def parting(
     sources: Mapping[str, tuple[str, ...]] | None = None,
     reads: Collection[str] | None = None,
     seed: int = 0,
+    prepared: Prepared | None = None,
 ) -> Parting:
     """Find where two models part whose outputs were seen to differ; never raises.
 
@@ -66,10 +49,13 @@ def parting(
         sources: By target key, the source keys that it is made of, to be named beside it.
         reads: Source keys that the conversion reads.
         seed: Where all randomness starts.
+        prepared: What both are run on, where that is known already.
     """
     reason = "all that the outputs are made of occurs on both sides; only its order differs"
     try:
-        setting, _ = arrange(convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed)
+        setting, _ = arrange(
+            convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed, prepared=prepared
+        )
         for draw in DRAWS:
             found = _of_draw(setting, draw, proof, sources)
             if found is not None:

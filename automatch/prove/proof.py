@@ -12,8 +12,9 @@ from torch import nn
 
 from automatch.apply.fill import fill
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
-from automatch.inputs.prepare import Prepared
-from automatch.prove.conversion import DRAWS, Proof, prove_conversion
+from automatch.inputs.prepare import Prepared, warn
+from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_conversion
+from automatch.prove.doubt import doubted
 from automatch.prove.parting import parting
 
 
@@ -52,6 +53,9 @@ def prove(
     """
     reads = {key for entry in record.entries for key in entry.sources}
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
+    if prepared is None:
+        prepared = prepared_for(source, target, source_inputs, target_inputs)
+        warn(prepared, stacklevel=4)
     both = source, target, source_inputs, target_inputs
     proof = prove_conversion(
         lambda state: fill(record, state),
@@ -65,19 +69,30 @@ def prove(
     if proof.record.outcome != "differ" or not locate:
         return proof
     made_of = {entry.target: entry.sources for entry in record.entries}
-    found = parting(proof.record, lambda state: fill(record, state), *both, sources=made_of, reads=reads, seed=seed)
-    return replace(proof, record=replace(proof.record, divergence=found.sentences))
+    found = parting(
+        proof.record,
+        lambda state: fill(record, state),
+        *both,
+        sources=made_of,
+        reads=reads,
+        seed=seed,
+        prepared=prepared,
+    )
+    return replace(proof, record=replace(proof.record, divergence=found.sentences), parting=found)
 
 
 def with_proof(record: MappingRecord, proof: Proof) -> MappingRecord:
     """The mapping with every entry's status as the proof leaves it.
 
     1. Shown down to the last element: `proved`, whatever it was.
-    2. Shown in part: `structural`; the expression that its seen elements confirm speaks for the others.
+    2. Shown in part: `structural`; the expression that its seen elements confirm speaks for the others, unless it was
+       a guess of what no output tells.
     3. Not shown: as before, except that nothing stays `proved` that this proof did not show.
+    4. Where the outputs differ: `guessed`, as far as that bears on it (`automatch.prove.doubt`).
     """
     entries = tuple(_judged(entry, proof.shown.get(entry.target)) for entry in record.entries)
-    return replace(record, entries=entries, proof=proof.record, not_run="", next_step="")
+    judged = replace(record, entries=entries, proof=proof.record, not_run="", next_step="")
+    return doubted(judged, proof.parting) if proof.record.outcome == "differ" else judged
 
 
 def _judged(entry: Entry, shown: Shown | None) -> Entry:
@@ -89,6 +104,7 @@ def _judged(entry: Entry, shown: Shown | None) -> Entry:
 def _status(entry: Entry, shown: Shown | None) -> Status:
     if shown is not None and shown.whole:
         return "proved"
-    if (shown is not None and shown.elements) or entry.status == "proved":
+    made_up = entry.status == "guessed" and entry.evidence.method == "colours"
+    if (shown is not None and shown.elements and not made_up) or entry.status == "proved":
         return "structural"
     return entry.status

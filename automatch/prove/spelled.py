@@ -52,7 +52,9 @@ def _batch_norm(tape: Tape, node: fx.Node, given: Mapping[str, Any]) -> Held | N
         return None
     eps = given["eps"]
     made = tape.call(node, "sub", lambda x, m: x - _along(x, m, True), given["input"], mean)
-    made = tape.call(node, "mul", lambda x, v: x * _along(x, v + eps, True).rsqrt(), made, variance)
+    made = tape.call(
+        node, "mul", lambda x, v: x * _along(x, v + eps, True).rsqrt(), made, variance, said={"eps": float(eps)}
+    )
     if given["weight"] is not None:
         made = tape.call(node, "mul", lambda x, w: x * _along(x, w, True), made, given["weight"])
     if given["bias"] is not None:
@@ -66,9 +68,9 @@ def _attention(tape: Tape, node: fx.Node, given: Mapping[str, Any]) -> Held | No
         key, value = (tape.call(node, "repeat", _repeated, part, query.value.shape[-3]) for part in (key, value))
     scale = given["scale"] or query.value.shape[-1] ** -0.5
     scores = tape.call(node, "matmul", lambda q, k: q @ k.transpose(-1, -2), query, key)
-    scores = tape.call(node, "mul", lambda x: x * scale, scores)
+    scores = tape.call(node, "mul", lambda x: x * scale, scores, said={"other": float(scale)})
     if given["is_causal"]:
-        scores = tape.call(node, "masked_fill", _causal, scores)
+        scores = tape.call(node, "masked_fill", _causal, scores, said={"mask": "causal"})
     if mask is not None:
         scores = tape.call(node, "masked_fill", _masked, scores, mask)
     weights = tape.call(node, "softmax", lambda x: x.softmax(-1).nan_to_num(0.0), scores)

@@ -6,9 +6,10 @@ bias that is wrong is told from a weight that is.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -21,8 +22,19 @@ from automatch.trace.program import Program, name_of
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "embedding", "embedding_bag", "bilinear")
 """Operators, beside convolutions, that sum products of their operands, or look rows up."""
 
+ENDLESS = 1e30
+"""Numbers beyond this, of either sign, mask like infinities do, and are kept as such."""
+
 LIMIT = 40_000_000
 """Numbers that one side may compute in all; more would take gigabytes to keep and compare."""
+
+
+Constants: TypeAlias = tuple[tuple[str, Any], ...]
+
+_TECHNICAL = ("dtype", "device", "layout", "pin_memory", "memory_format", "cudnn_enable", "cudnn_enabled", "inplace")
+"""Arguments that change no number."""
+
+_ENTRYWISE = (operator.add, operator.sub, operator.mul, operator.truediv, operator.neg)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +50,9 @@ class Step:
         shape: Its shape; the first one's where it is several tensors.
         module: Path of the module that it was computed in.
         line: The line of the model's code, as `"model.py:41"`.
+        constants: What the operator was given beside tensors, by argument name; numbers in tensors of one entry, too.
+        given: What it reads that is made of weights alone, each in one row.
+        pointwise: Whether every entry of its value depends on one entry of each operand and on nothing else.
     """
 
     index: int
@@ -48,6 +63,9 @@ class Step:
     shape: Shape
     module: str = ""
     line: str = ""
+    constants: Constants = ()
+    given: tuple[Tensor, ...] = ()
+    pointwise: bool = False
 
     @property
     def is_product(self) -> bool:
@@ -72,13 +90,31 @@ class Tape:
     numbers: int = 0
     lines: CodeLines = field(default_factory=CodeLines)
 
-    def call(self, node: fx.Node, op: str, compute: Callable[..., Any], *args: Any, **kwargs: Any) -> Held:
+    def call(
+        self,
+        node: fx.Node,
+        op: str,
+        compute: Callable[..., Any],
+        *args: Any,
+        said: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Held:
         """Compute one operator; arguments may hold `Held` values at any depth.
+
+        Args:
+            node: The recorded call that it is, or is a part of.
+            op: Its bare name.
+            compute: What computes it.
+            args: Its arguments.
+            said: Its constants, where they are no arguments.
+            kwargs: More arguments.
 
         Raises:
             ValueError: More numbers were computed than are kept.
         """
         held = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Held)]
+        constants = _constants(compute, args, {**kwargs, **(said or {})})
+        plain = _is_pointwise(compute, op) and not _reads_table(args, kwargs)
         args, kwargs = pytree.tree_map(_bare, (args, kwargs))
         value = compute(*args, **kwargs)
         weights = tuple(dict.fromkeys(name for part in held for name in part.weights))
@@ -86,7 +122,10 @@ class Tape:
         # what is multiplied from weights alone is followed step by step, like data; rows looked up are only moved
         if not operands and not (weights and op in PRODUCTS and not op.startswith("embedding")):
             return Held(value, None, weights)
-        return Held(value, self.add(node, op, operands, weights, value))
+        given = tuple(_numbers([part.value]) for part in held if part.step is None and part.weights)
+        place = self.add(node, op, operands, weights, value)
+        self.steps[place] = replace(self.steps[place], constants=constants, given=given, pointwise=plain)
+        return Held(value, place)
 
     def add(self, node: fx.Node, op: str, operands: tuple[int, ...], weights: tuple[str, ...], value: Any) -> int:
         """Enter a step; gives its place."""
@@ -139,7 +178,8 @@ def _called(tape: Tape, node: fx.Node, env: Mapping[fx.Node, Held], spellings: M
     op = name_of(node)
     target: Any = node.target
     held: Any = env.__getitem__
-    args, kwargs = fx.map_arg((node.args, node.kwargs), held)
+    given: Any = fx.map_arg((node.args, node.kwargs), held)
+    args, kwargs = given
     if op in spellings and isinstance(target, torch._ops.OpOverload):
         spelled = spellings[op](tape, node, _by_name(target, args, kwargs))
         if spelled is not None:
@@ -154,6 +194,39 @@ def _by_name(target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mappi
     return {**{argument.name: argument.default_value for argument in known}, **given, **kwargs}
 
 
+def _constants(compute: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constants:
+    if isinstance(compute, torch._ops.OpOverload):
+        named = _by_name(compute, args, kwargs)
+    else:
+        named = {**{f"argument {place}": value for place, value in enumerate(args)}, **kwargs}
+    found = ((name, _constant(value)) for name, value in named.items() if name not in _TECHNICAL)
+    return tuple((name, value) for name, value in found if value is not None)
+
+
+def _constant(value: Any) -> Any:
+    """A constant as it can be compared and printed; None where it is none."""
+    if isinstance(value, Held):
+        value = None if value.step is not None or value.weights else value.value
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else None
+    if isinstance(value, (list, tuple)):
+        return tuple(value) if all(isinstance(part, (bool, int, float)) for part in value) else None
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _reads_table(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an argument is a tensor of several numbers that no input reaches: a mask, a table, a weight."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    fixed = [leaf.value if isinstance(leaf, Held) else leaf for leaf in leaves if getattr(leaf, "step", None) is None]
+    return any(isinstance(value, Tensor) and value.numel() > 1 for value in fixed)
+
+
+def _is_pointwise(compute: Callable[..., Any], op: str) -> bool:
+    if isinstance(compute, torch._ops.OpOverload):
+        return torch.Tag.pointwise in compute.tags
+    return compute in _ENTRYWISE or op in ("add", "mul", "sub")
+
+
 def _bare(value: Any) -> Any:
     return value.value if isinstance(value, Held) else value
 
@@ -161,4 +234,5 @@ def _bare(value: Any) -> Any:
 def _numbers(tensors: list[Tensor]) -> Tensor:
     real = [torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor for tensor in tensors]
     rows = [tensor.detach().double().cpu().flatten() for tensor in real if tensor.is_floating_point()]
-    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    numbers = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    return torch.where(numbers.abs() > ENDLESS, numbers.sign() * torch.inf, numbers)

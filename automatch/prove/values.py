@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from itertools import pairwise, permutations
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ EVEN = 0.95
 
 CROWDED = 1.0
 """Numbers times closeness, above which so many are known that a wrong one has a neighbour by chance."""
+
+
+MOST_AXES = 5
+"""Values with more axes are compared in their order alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,9 @@ class Known:
     def has(self, value: Tensor) -> bool:
         """Whether a value is known, or a multiple of it is."""
         crowded = self.close * self.values.numel() > CROWDED
-        form = _form(telling(value), self.close)
-        return (not crowded and self.share(value) >= NEARLY) or any(near in self.forms for near in _around(form))
+        if not crowded and self.share(value) >= NEARLY:
+            return True
+        return any(near in self.forms for near in around(form_of(telling(value), self.close)))
 
     def _among(self, entries: Tensor) -> Tensor:
         after = torch.searchsorted(self.values, entries).clamp(max=len(self.values) - 1)
@@ -73,7 +79,7 @@ def known(steps: Iterable[Step], close: float) -> Known:
     """What a side's steps compute, all together."""
     parts = [entries for step in steps if (entries := telling(step.value)).numel()]
     values = torch.cat(parts).sort().values if parts else torch.zeros(0, dtype=torch.float64)
-    forms = frozenset(form for part in parts if (form := _form(part, close)))
+    forms = frozenset(form for part in parts if (form := form_of(part, close)))
     return Known(values, forms, close)
 
 
@@ -120,6 +126,43 @@ def ordered(steps: Iterable[Step], close: float) -> frozenset[tuple[int, int]]:
     return frozenset(mark for step in steps if (mark := _mark(step.value, close)) is not None)
 
 
+def same_layout(one: Step, other: Step, close: float) -> bool:
+    """Whether two steps hold the same numbers in the same order, but for axes of other sizes that change places."""
+    if same_order(one.value, other.value, close):
+        return True
+    mine, theirs = ([size for size in step.shape if size > 1] for step in (one, other))
+    whole = prod(mine) == one.value.numel() and prod(theirs) == other.value.numel()
+    if not whole or sorted(mine) != sorted(theirs) or len(mine) > MOST_AXES:
+        return False
+    whole_axes = other.value.reshape(theirs)
+    turned = (
+        whole_axes.permute(axes).flatten() for axes in permutations(range(len(theirs))) if _fits(axes, theirs, mine)
+    )
+    return any(same_order(one.value, view, close) for view in turned)
+
+
+def _fits(axes: Sequence[int], old: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether axes in this order have the new sizes, those of one size still in their order."""
+    kept = all(
+        a < b for a, b in pairwise(sorted(axes, key=lambda axis: (old[axis], axes.index(axis)))) if old[a] == old[b]
+    )
+    return [old[axis] for axis in axes] == list(new) and kept
+
+
+def times(one: Tensor, other: Tensor, close: float) -> float | None:
+    """By what one value must be multiplied to hold the numbers of another; None where it is no multiple."""
+    mine, theirs = telling(one), telling(other)
+    form = form_of(mine, close)
+    if mine.numel() != theirs.numel() or form_of(theirs, close) not in around(form):
+        return None
+    factor = float((theirs.square().mean() / mine.square().mean()).sqrt())
+    kept, turned = (
+        float((sign * factor * mine.sort(descending=sign < 0).values - theirs.sort().values).abs().max())
+        for sign in (1, -1)
+    )
+    return factor if kept <= turned else -factor
+
+
 def has_order(marks: frozenset[tuple[int, int]], value: Tensor, close: float) -> bool:
     """Whether a value of the same numbers in the same order is among those marked."""
     mark = _mark(value, close)
@@ -135,7 +178,7 @@ def _mark(value: Tensor, close: float) -> tuple[int, int] | None:
     return value.numel(), round(float((finite * along).sum()) / size / (10 * close))
 
 
-def _form(entries: Tensor, close: float) -> tuple[int, ...]:
+def form_of(entries: Tensor, close: float) -> tuple[int, ...]:
     """Moments of a value in units of its size, as whole numbers of a width that rounding stays within."""
     if entries.numel() < FEW:
         return ()
@@ -146,7 +189,7 @@ def _form(entries: Tensor, close: float) -> tuple[int, ...]:
     return (entries.numel(), *(round(moment / (10 * close)) for moment in moments))
 
 
-def _around(form: tuple[int, ...]) -> Sequence[tuple[int, ...]]:
+def around(form: tuple[int, ...]) -> Sequence[tuple[int, ...]]:
     """A form, and those that rounding could have made of it."""
     if not form:
         return ()

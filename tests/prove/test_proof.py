@@ -68,12 +68,13 @@ def test_where_outputs_differ_nothing_is_upgraded(status: Status) -> None:
     made = proved(status, two__bias=Constant(0.5, (2,)))
     assert made.proof is not None
     assert made.proof.outcome == "differ"
-    assert set(statuses(made).values()) == {status}
+    assert statuses(made) == {key: "guessed" if key.startswith("two.") else status for key in statuses(made)}
     assert all(entry.evidence.shown is None for entry in made.entries)
 
 
 def test_an_old_proof_does_not_outlive_a_new_one_that_fails() -> None:
-    assert set(statuses(proved("proved", two__bias=Constant(0.5, (2,)))).values()) == {"structural"}
+    found = statuses(proved("proved", two__bias=Constant(0.5, (2,))))
+    assert found == {key: "guessed" if key.startswith("two.") else "structural" for key in found}
 
 
 def test_an_unmapped_weight_that_is_used_fails_the_proof_and_stays_unmapped() -> None:

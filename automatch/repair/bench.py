@@ -1,0 +1,149 @@
+"""Both models recorded once on fresh weights, so that a candidate costs no more than one run of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from automatch.apply.fill import compute, fill
+from automatch.core.mapping import Entry, MappingRecord
+from automatch.inputs.prepare import Prepared
+from automatch.prove.conversion import EXACT, arrange
+from automatch.prove.divergence import Divergence, Ran, compared
+from automatch.prove.rightness import leading_to, right
+from automatch.prove.spelled import SPELLINGS
+from automatch.prove.steps import run
+from automatch.prove.trial import Draw, loaded
+from automatch.prove.values import CLOSE, COARSE, Known, known, same_order
+from automatch.trace.inputs import Inputs
+from automatch.trace.program import Program
+from automatch.trace.program import record as recorded
+
+AGREE = 1e-7
+"""How close outputs are that agree, in units of their entries; the proof that follows is stricter."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """How much of what the target computes is right under a mapping.
+
+    Attributes:
+        agrees: Whether the outputs do.
+        sound: How many of its steps are right.
+        ran: The target's steps.
+        values: The target's weights.
+    """
+
+    agrees: bool
+    sound: int
+    ran: Ran
+    values: Mapping[str, Tensor]
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The larger, the better."""
+        return self.agrees, self.sound
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """Two recorded models.
+
+    Attributes:
+        source: The source's steps.
+        target: The target's program.
+        state: The source's weights, by every key.
+        names: By target key, the name that its weight has in the program.
+        other: What the source computes.
+        outputs: Which outputs are compared.
+        close: How close two numbers must be to be the same.
+    """
+
+    source: Ran
+    target: Program
+    state: Mapping[str, Tensor]
+    names: Mapping[str, str]
+    other: Known
+    outputs: Sequence[tuple[int, int]]
+    close: float
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the axes of what the models compute in four and more axes: there are numbers of heads among them."""
+        steps = self.source[0]
+        return tuple(dict.fromkeys(size for step in steps if len(step.shape) > 3 for size in step.shape[1:-1]))
+
+    def stands(self, values: Mapping[str, Tensor]) -> Standing:
+        """How the target stands with these weights."""
+        ran = run(replace(self.target, values=values), SPELLINGS)
+        steps, ends = ran
+        relevant = leading_to(steps, [end for end in (ends[pair[1]] for pair in self.outputs) if end is not None])
+        sound = right(steps, relevant, self.other)
+        agrees = all(self._same_output(ran, pair) for pair in self.outputs)
+        return Standing(agrees, sum(sound[place] for place in relevant), ran, values)
+
+    def _same_output(self, ran: Ran, pair: tuple[int, int]) -> bool:
+        ours, theirs = self.source[1][pair[0]], ran[1][pair[1]]
+        if ours is None or theirs is None:
+            return ours is theirs
+        return same_order(self.source[0][ours].value, ran[0][theirs].value, max(self.close, AGREE))
+
+    def changed(self, values: Mapping[str, Tensor], entries: Iterable[Entry]) -> dict[str, Tensor]:
+        """Weights in which these entries are made anew."""
+        made = dict(values)
+        for entry in entries:
+            if entry.expr is not None:
+                found = compute(entry, entry.expr, self.state.__getitem__, torch.device("cpu"))
+                made[self.names.get(entry.target, entry.target)] = found.double()
+        return made
+
+    def parts_at(self, standing: Standing) -> Divergence | None:
+        """Where the models part."""
+        return compared(self.source, standing.ran, standing.values, self.outputs, close=self.close)
+
+
+def bench(
+    record: MappingRecord,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    seed: int,
+    prepared: Prepared | None,
+) -> Bench:
+    """Record both models on one draw of fresh weights.
+
+    Raises:
+        AutomatchError: A model or its inputs are not such that both can be recorded.
+        ValueError: The models compute too many numbers.
+    """
+    reads = {key for entry in record.entries for key in entry.sources}
+    reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
+    setting, start = arrange(
+        lambda state: fill(record, state),
+        source,
+        target,
+        source_inputs,
+        target_inputs,
+        reads=reads,
+        seed=seed,
+        prepared=prepared,
+    )
+    with loaded(setting, Draw(1)) as ready:
+        ours = recorded(ready.source, Inputs(*ready.ours))
+        theirs = recorded(ready.target, Inputs(*ready.theirs))
+    close = CLOSE if start.tolerance <= EXACT else COARSE
+    ran = run(ours, SPELLINGS)
+    state = {key: ours.values[weight.name] for weight in record.source.weights for key in weight.keys}
+    names = {key: weight.name for weight in record.target.weights for key in weight.keys}
+    return Bench(ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
+
+
+def _outputs(record: MappingRecord, ours: Program, theirs: Program) -> tuple[tuple[int, int], ...]:
+    proof = record.proof
+    if proof is not None and proof.outputs:
+        return tuple((output.source, output.target) for output in proof.outputs)
+    return tuple((place, place) for place in range(min(len(ours.outputs), len(theirs.outputs))))
