@@ -6,7 +6,7 @@ from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -49,8 +49,10 @@ def match(
     source_twin_inputs: Any = None,
     target_twin_inputs: Any = None,
     run: bool = True,
+    device: Literal["auto", "meta", "cpu"] = "auto",
+    budget_s: float | None = None,
     allow_untraced: bool = False,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = False,
 ) -> Mapping:
     """Find out how one model's weights map onto another's.
 
@@ -77,6 +79,8 @@ def match(
         source_twin_inputs: Example inputs of the source's twin.
         target_twin_inputs: The same for the target's.
         run: Whether models that hold numbers may be run. Without, nothing is exact and nothing is proved.
+        device: Where models are run.
+        budget_s: Seconds that running may take.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
         progress: Called with a short sentence at the start of each stage.
 
@@ -101,7 +105,7 @@ def match(
         >>> mapping["b.weight"].sources
         ('2.weight',)
     """
-    say = progress or _silent
+    say = progress if callable(progress) else _silent
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
     if source_twin is not None or target_twin is not None:
         if source_twin is None or target_twin is None:

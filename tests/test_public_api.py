@@ -29,8 +29,10 @@ SIGNATURES: dict[str, list[str]] = {
         "*, source_twin_inputs=None",
         "*, target_twin_inputs=None",
         "*, run=True",
+        "*, device='auto'",
+        "*, budget_s=None",
         "*, allow_untraced=False",
-        "*, progress=None",
+        "*, progress=False",
     ],
     "convert": [
         "checkpoint",
