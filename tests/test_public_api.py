@@ -96,7 +96,7 @@ def test_public_functions_are_called_like_this(path: str) -> None:
 def test_a_mapping_offers_these() -> None:
     offered = [name for name in vars(automatch.Mapping) if not name.startswith("_")]
     methods = ["apply", "check", "inverse", "load", "prove", "rules", "save", "summary"]
-    assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused"])
+    assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused", "verdict"])
 
 
 def test_an_entry_and_its_evidence_have_these_fields() -> None:
