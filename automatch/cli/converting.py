@@ -14,6 +14,7 @@ from automatch.checkpoint.index import find
 from automatch.cli.console import show
 from automatch.cli.gathering import gathered
 from automatch.cli.throughput import throughput
+from automatch.cli.verdicts import told
 from automatch.conversion.convert import Format, Options, convert, prepare
 from automatch.mapping import Mapping, load
 from automatch.report.plan import plan_report, size_text
@@ -29,6 +30,8 @@ def run(
     """
     steps: list[Any] = [partial(load, mapping), lambda: checkpoint.exists() or find(checkpoint)]
     found: Mapping = gathered(steps)[0]
+    if _first():
+        told(found.record, str(mapping))
     if dry_run:
         if _first():
             show(_plan(checkpoint, found, output, options, format))

@@ -76,17 +76,9 @@ def test_named_shapes_become_keyword_arguments_and_others_positional_ones() -> N
     assert kwargs["mask"].dtype == torch.bool
 
 
-def test_values_on_the_cpu_are_the_same_every_time() -> None:
-    (first,), _ = from_shapes(["bf16[3,4]"])
-    (second,), _ = from_shapes(["bf16[3,4]"])
-    assert first.dtype == torch.bfloat16
-    assert torch.equal(first, second)
-    assert first.std() > 0
-
-
-def test_integers_are_zeros_so_that_they_index_any_table() -> None:
-    (ids,), _ = from_shapes(["i64[2,3]"])
-    assert torch.equal(ids, torch.zeros(2, 3, dtype=torch.int64))
+def test_shapes_have_no_content_which_is_drawn_where_the_model_is_run() -> None:
+    args, kwargs = from_shapes(["bf16[3,4]", "ids=i64[2,3]"])
+    assert all(tensor.is_meta for tensor in (*args, *kwargs.values()))
 
 
 def test_a_name_given_twice_is_refused() -> None:
