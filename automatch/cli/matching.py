@@ -16,6 +16,7 @@ from automatch.cli.gathering import gathered
 from automatch.cli.inputs import Inputs
 from automatch.cli.options import MatchOptions
 from automatch.cli.progress import progress, without_torch_logs
+from automatch.cli.references import seeded
 from automatch.cli.sides import request
 from automatch.cli.twins import options as twin_options
 from automatch.errors import AutomatchError, InputsError, PolicyError
@@ -66,8 +67,9 @@ def run(
     ours, theirs, small, layers, _ = gathered(steps)
     with warnings_as_lines(), progress(not options.progress) as stage, without_torch_logs():
         stage("building the models")
-        # what twins are for is too large to run
-        made = make_both(ours, theirs, options.device, run=options.run and not small)
+        with seeded(0):
+            # what twins are for is too large to run
+            made = make_both(ours, theirs, options.device, run=options.run and not small)
         mapping = _matched(*made, options, layers=layers, progress=stage, **small)
         mapping.save(output)
     show(summary(mapping.record))

@@ -14,6 +14,7 @@ from automatch.cli.console import show, warnings_as_lines
 from automatch.cli.gathering import gathered
 from automatch.cli.matching import INPUTS_HELP, Named, writable
 from automatch.cli.progress import progress, without_torch_logs
+from automatch.cli.references import seeded
 from automatch.cli.sides import make, request
 from automatch.core import mapping_json
 from automatch.core.expr import Concat, Constant, Expr, Reshape, Source, Sum
@@ -59,7 +60,8 @@ def run(
     sides = gathered(steps)[:2]
     with warnings_as_lines(), progress(quiet) as stage, without_torch_logs():
         stage("building the models")
-        (ours, our_inputs), (theirs, their_inputs) = (make(side, "cpu") for side in sides)
+        with seeded(0):
+            (ours, our_inputs), (theirs, their_inputs) = (make(side, "cpu") for side in sides)
         teacher, student = _module(ours, "source"), _module(theirs, "target")
         record = _record(mapping, teacher, student)
         stage("running both models")

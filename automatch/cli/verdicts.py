@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from automatch.cli.console import show, warn
-from automatch.core.mapping import MappingRecord
+from automatch.core.mapping import MappingRecord, Verdict
 from automatch.core.verdict import is_good
 from automatch.report.render import verdict
+
+_DOUBTS: Mapping[Verdict, str] = {
+    "not run": "no run of both models showed that this mapping is right; what is made by it may be wrong",
+    "refuted": "a run of both models refuted this mapping; what is made by it is wrong",
+}
 
 
 def told(record: MappingRecord, name: str) -> None:
@@ -17,7 +24,4 @@ def told(record: MappingRecord, name: str) -> None:
     """
     show([verdict(record)])
     if not is_good(record.verdict):
-        warn(f"the mapping {name} is {_doubt[record.verdict]}")
-
-
-_doubt = {"not run": "not run, so what it gives may be wrong", "refuted": "refuted, so what it gives is wrong"}
+        warn(f"{name}: {_DOUBTS[record.verdict]}")
