@@ -16,9 +16,11 @@ from automatch.errors import ModelError
 Placement: TypeAlias = Literal["auto", "meta", "cpu"]
 
 
-def make_both(
-    source: SideRequest, target: SideRequest, placement: Placement, *, run: bool
-) -> list[tuple[Any, Inputs | None]]:
+Made: TypeAlias = tuple[Any, Inputs | None]
+"""A model with its inputs."""
+
+
+def make_both(source: SideRequest, target: SideRequest, placement: Placement, *, run: bool) -> tuple[Made, Made]:
     """Both models and their inputs.
 
     Args:
@@ -33,13 +35,11 @@ def make_both(
         InputsError: An inputs function fails, or there is no forward for the inputs.
     """
     if placement != "auto":
-        return [make(source, placement), make(target, placement)]
-    sides = (source, target)
-    models = [_cheapest(side) for side in sides]
-    if run and all(map(_may_be_run, models)):
-        pairs = zip(sides, models, strict=True)
-        models = [model_of(side, "cpu") if _is_meta(model) else model for side, model in pairs]
-    return [with_inputs(side, model) for side, model in zip(sides, models, strict=True)]
+        return make(source, placement), make(target, placement)
+    ours, theirs = _cheapest(source), _cheapest(target)
+    if run and _may_be_run(ours) and _may_be_run(theirs):
+        ours, theirs = _with_numbers(source, ours), _with_numbers(target, theirs)
+    return with_inputs(source, ours), with_inputs(target, theirs)
 
 
 def _cheapest(side: SideRequest) -> Any:
@@ -55,8 +55,8 @@ def _may_be_run(model: Any) -> bool:
     return isinstance(model, nn.Module) and sum(tensor.numel() for tensor in _tensors(model)) <= LARGEST
 
 
-def _is_meta(model: nn.Module) -> bool:
-    return any(tensor.is_meta for tensor in _tensors(model))
+def _with_numbers(side: SideRequest, model: nn.Module) -> Any:
+    return model_of(side, "cpu") if any(tensor.is_meta for tensor in _tensors(model)) else model
 
 
 def _tensors(model: nn.Module) -> Iterable[Tensor]:

@@ -10,10 +10,9 @@ from typing import Any, TypeAlias
 from automatch import Mapping, match
 from automatch.align.policy import LayerPolicy
 from automatch.cli import statuses
-from automatch.cli.building import make_both
+from automatch.cli.building import Made, make_both
 from automatch.cli.console import show, warnings_as_lines
 from automatch.cli.gathering import gathered
-from automatch.cli.inputs import Inputs
 from automatch.cli.options import MatchOptions
 from automatch.cli.progress import progress, without_torch_logs
 from automatch.cli.references import seeded
@@ -21,9 +20,6 @@ from automatch.cli.sides import request
 from automatch.cli.twins import options as twin_options
 from automatch.errors import AutomatchError, InputsError, PolicyError
 from automatch.report.summary import summary
-
-Made: TypeAlias = tuple[Any, Inputs | None]
-"""A model with its inputs."""
 
 Named: TypeAlias = tuple[str, str | None, Sequence[str]]
 """A side as the user names it: the model, the inputs function, shapes of inputs."""
@@ -79,7 +75,7 @@ def run(
 
 def _matched(source: Made, target: Made, options: MatchOptions, **more: Any) -> Mapping:
     """The mapping between two models with their inputs; how to give inputs is said where they are missing."""
-    budget = {} if options.budget_s is None else {"budget_s": options.budget_s}
+    budget: dict[str, Any] = {} if options.budget_s is None else {"budget_s": options.budget_s}
     try:
         return match(
             source[0],

@@ -21,6 +21,7 @@ def pair(): return (torch.zeros(1),), {"mask": torch.ones(2)}
 def needs(x): return x
 def raises(): raise KeyError("x")
 def wrong(): return 3
+def drawn(): return torch.randn(3)
 value = (torch.zeros(3),)
 """
 
@@ -95,6 +96,16 @@ def test_inputs_beside_a_factory_are_found_by_their_name(model: Factory) -> None
 def test_a_function_or_a_value_of_the_same_file_gives_inputs(model: Factory, name: str) -> None:
     args, _ = from_factory(name, model)
     assert isinstance(args[0], torch.Tensor)
+
+
+def test_what_is_drawn_is_the_same_every_time_and_leaves_the_callers_numbers_alone(model: Factory) -> None:
+    torch.manual_seed(5)
+    (first,), _ = from_factory("drawn", model)
+    here = torch.rand(1)
+    (second,), _ = from_factory("drawn", model)
+    torch.manual_seed(5)
+    assert torch.equal(first, second)
+    assert torch.equal(here, torch.rand(1))
 
 
 def test_inputs_may_come_from_another_file(model: Factory, tmp_path: Path) -> None:
