@@ -16,12 +16,17 @@ _DOUBTS: Mapping[Verdict, str] = {
 
 
 def told(record: MappingRecord, name: str) -> None:
-    """Print the verdict, and warn on stderr unless both models were run under the mapping and agree.
+    """Print the verdict, and warn where it is not good.
 
     Args:
         record: The mapping.
         name: What the user calls it.
     """
     show([verdict(record)])
+    warned(record, name)
+
+
+def warned(record: MappingRecord, name: str) -> None:
+    """Warn on stderr unless both models were run under the mapping and agree."""
     if not is_good(record.verdict):
         warn(f"{name}: {_DOUBTS[record.verdict]}")
