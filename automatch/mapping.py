@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from automatch.check.compare import Expectation, check
 from automatch.check.report import CheckReport
-from automatch.core.mapping import Entry, LayerPairing, MappingRecord
+from automatch.core.mapping import Entry, LayerPairing, MappingRecord, Verdict
 from automatch.core.mapping_file import read, write
 from automatch.core.summary import Summary, summarise
 
@@ -40,7 +40,7 @@ class Mapping:
         >>> entry = Entry("weight", (2,), "float32", "structural", Source("w", (2,)), Evidence("names"))
         >>> mapping = Mapping(MappingRecord(source, target, (entry,)))
         >>> mapping
-        <Mapping of Old onto New: 1 of 1 weights mapped>
+        <Mapping of Old onto New: 1 of 1 weights mapped; not run>
         >>> mapping["weight"].sources
         ('w',)
     """
@@ -65,6 +65,18 @@ class Mapping:
     def record(self) -> MappingRecord:
         """The data."""
         return self._record
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known of the mapping as a whole.
+
+        - `"proved"`: both models were run under it, their outputs agree, and every weight was shown.
+        - `"agrees, in part shown"`: their outputs agree; of some weights no output told all, or nothing was found.
+        - `"not run"`: they were not run under it, or nothing could be compared. `str(mapping)` says why, and what
+          would prove it.
+        - `"refuted"`: their outputs differ, so it is wrong.
+        """
+        return self._record.verdict
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -111,10 +123,10 @@ class Mapping:
     def __repr__(self) -> str:
         mapped = sum(entry.expr is not None for entry in self.entries)
         sides = f"{self._record.source.name or 'source'} onto {self._record.target.name or 'target'}"
-        return f"<Mapping of {sides}: {mapped} of {len(self)} weights mapped>"
+        return f"<Mapping of {sides}: {mapped} of {len(self)} weights mapped; {self.verdict}>"
 
     def __str__(self) -> str:
-        """The summary, as a table."""
+        """The summary: the verdict, and a table."""
         return str(self.summary())
 
     def apply(self, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +157,7 @@ class Mapping:
         write(self._record, path)
 
     def summary(self) -> Summary:
-        """The mapping in numbers."""
+        """The verdict, and the mapping in numbers."""
         return summarise(self._record)
 
     def check(self, expected: Expectation) -> CheckReport:

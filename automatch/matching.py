@@ -126,9 +126,9 @@ def match(
     graphs = pair.graphs()
     structural = pair.by_structure(graphs)
     asked = "run=False was asked for" if not run else "device='meta' was asked for" if device == "meta" else ""
-    reason, following = _reason_not_to_run(pair, structural, graphs)
-    if asked or reason:
-        return Mapping(replace(structural, not_run=reason or asked, next_step=following))
+    reason, following = _reason_not_to_run(pair, structural, graphs, asked)
+    if reason:
+        return Mapping(replace(structural, not_run=reason, next_step=following))
     return Mapping(settled(pair.bench(graphs), structural, budget_s))
 
 
@@ -206,7 +206,9 @@ def _refuse_meta(pair: _Pair, device: Device) -> None:
         )
 
 
-def _reason_not_to_run(pair: _Pair, structural: MappingRecord, graphs: tuple[Graph, Graph]) -> tuple[str, str]:
+def _reason_not_to_run(
+    pair: _Pair, structural: MappingRecord, graphs: tuple[Graph, Graph], asked: str
+) -> tuple[str, str]:
     """Why both models are not run, and what would prove the mapping; empty where they are run."""
     for label, side in pair.sides:
         if isinstance(side, ExportedProgram):
@@ -217,8 +219,10 @@ def _reason_not_to_run(pair: _Pair, structural: MappingRecord, graphs: tuple[Gra
         return "layers were chosen by the caller, which no run can confirm", ""
     different = impossible(structural, *graphs)
     if different:
-        return f"the models cannot be one function: {different}", ""
-    return (f"{pair.on_meta} on the meta device", _WITH_NUMBERS) if pair.on_meta else ("", "")
+        return f"the models are two functions, which no run can compare: {different}", ""
+    if pair.on_meta:
+        return f"{pair.on_meta} on the meta device", _WITH_NUMBERS
+    return (asked, "match again without it") if asked else ("", "")
 
 
 _NAME_BOTH = "name factories of both models: automatch prove SOURCE TARGET --mapping FILE"

@@ -119,8 +119,9 @@ def test_loading_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_short_and_the_long_text(mapping: Mapping) -> None:
-    assert repr(mapping) == "<Mapping of Old onto New: 14 of 15 weights mapped>"
+    assert repr(mapping) == "<Mapping of Old onto New: 14 of 15 weights mapped; not run>"
     assert str(mapping) == str(mapping.summary())
+    assert str(mapping).startswith("not run: ")
 
 
 def test_check_and_rules_are_at_hand(mapping: Mapping) -> None:

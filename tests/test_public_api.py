@@ -29,8 +29,10 @@ SIGNATURES: dict[str, list[str]] = {
         "*, source_twin_inputs=None",
         "*, target_twin_inputs=None",
         "*, run=True",
+        "*, device='auto'",
+        "*, budget_s=None",
         "*, allow_untraced=False",
-        "*, progress=None",
+        "*, progress=False",
     ],
     "convert": [
         "checkpoint",
@@ -94,7 +96,7 @@ def test_public_functions_are_called_like_this(path: str) -> None:
 def test_a_mapping_offers_these() -> None:
     offered = [name for name in vars(automatch.Mapping) if not name.startswith("_")]
     methods = ["apply", "check", "inverse", "load", "prove", "rules", "save", "summary"]
-    assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused"])
+    assert sorted(offered) == sorted([*methods, "chains", "entries", "record", "unused", "verdict"])
 
 
 def test_an_entry_and_its_evidence_have_these_fields() -> None:

@@ -38,7 +38,7 @@ from automatch.core.json_fields import (
     string,
 )
 from automatch.core.mapping import MappingRecord, Verdict
-from automatch.core.mapping_json import function_from_json
+from automatch.core.proof_json import function_from_json
 from automatch.errors import MappingFormatError, together
 
 FORMAT = "automatch.expected"

@@ -24,7 +24,7 @@ from automatch.core.files import replacing
 from automatch.core.json_fields import number_to_json, parse
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_file import read_text
-from automatch.core.mapping_json import function_to_json
+from automatch.core.proof_json import function_to_json
 from automatch.errors import MappingError, together
 
 Value: TypeAlias = dict[str, str | float] | None

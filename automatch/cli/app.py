@@ -1,6 +1,7 @@
-"""The commands, their options, and what becomes of their errors.
+"""The commands, and what becomes of their errors.
 
-Exit status: 0 done, 1 `check` or `prove` found differences, 2 an error that the message explains, 130 interrupted.
+Exit status: 0 right, 1 an answer that is short of what was asked, 2 an error that the message explains, 130
+interrupted; `docs/command-line.md` has the table, `automatch.cli.statuses` decides.
 """
 
 from __future__ import annotations
@@ -8,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from automatch import __version__
-from automatch.errors import AutomatchError, PolicyError
+from automatch.cli import statuses
+from automatch.cli.options import CONVERT, MATCH, ConvertOptions, Flag, MatchOptions, Maybe, Output, Progress, Shapes
+from automatch.errors import AutomatchError
 
 app = App(
     name="automatch",
@@ -24,37 +26,6 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
-
-Output = Annotated[Path, Parameter(name=["--output", "-o"])]
-Maybe = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-Flag = Annotated[bool, Parameter(show_default=False)]
-Shapes = Annotated[tuple[str, ...], Parameter(show_default=False)]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ConvertOptions:
-    """What `convert` and `apply` have in common.
-
-    Attributes:
-        dtype: Cast floating weights to this dtype, as torch names it (bfloat16).
-        max_shard_size: Start a new file before this size (5GB, 500MB); folders take 50GB unless told otherwise.
-        entry: The entry of a .pt, .pth or .bin file that holds the weights (ema), where there are several.
-        tied: Write tensors that the target ties under each of their keys, as load_state_dict wants them, or once.
-        name: What the names of files in a folder begin with; diffusers looks for diffusion_pytorch_model.
-        format: safetensors, or dcp for a folder of torch.distributed.checkpoint.
-        dry_run: Print what would be done, and write nothing.
-        quiet: Show no progress.
-    """
-
-    dtype: str | None = None
-    max_shard_size: str | None = None
-    entry: str | None = None
-    tied: Literal["each", "once"] = "each"
-    name: str = "model"
-    format: Literal["safetensors", "dcp"] = "safetensors"
-    dry_run: Flag = False
-    quiet: Flag = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,19 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = app(words, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError:  # already printed
-        return 2
+        return statuses.ERROR
     except AutomatchError as error:
         return _failed(str(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return statuses.INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
     except OSError as error:
         if error.filename is None:
             raise
         return _failed(f"{error.filename}: {error.strerror}")
-    return status if isinstance(status, int) else 0
+    return status if isinstance(status, int) else statuses.RIGHT
 
 
 @app.command
@@ -96,12 +67,11 @@ def match(
     target_input: Shapes = (),
     source_twin: str | None = None,
     target_twin: str | None = None,
-    layers: str = "uniform",
-    device: Literal["meta", "cpu"] = "meta",
-    allow_untraced: Flag = False,
-    quiet: Flag = False,
-) -> None:
+    options: MatchOptions = MATCH,
+) -> int:
     """Find out what every weight of TARGET is made of, and write the mapping.
+
+    Exit status 1 if the mapping is refuted, has unmapped keys, or does not meet --require; it is written all the same.
 
     Args:
         source: The model that has the weights: `package.module:factory`, `file.py:factory`, or a checkpoint. A factory
@@ -112,34 +82,23 @@ def match(
             (args, kwargs), a tuple, a dict or a tensor. Without it, `<factory>_inputs` is used where there is one.
         target_inputs: The same for the target.
         source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`; `f32[1,16]` is positional.
-            Repeatable.
+            Content is drawn by the use that the model makes of it: ids over the whole vocabulary, masks, positions in
+            order. Repeatable.
         target_input: The same for the target.
         source_twin: Factory of a small model of the source's code, for models too large to run: the mapping is found
             and proved between the twins, and carried over. Its inputs are those of `<factory>_inputs`.
         target_twin: The same for the target; its sizes must be to the source's twin's as the models' are.
-        layers: Which source layer a target layer takes where their numbers differ: uniform, first, last, or a list of
-            source layers such as 0,2,5.
-        device: Where factories build; on meta, size costs no memory.
-        allow_untraced: Go on with names and shapes alone where a model cannot be traced.
-        quiet: Show no progress.
+        options: How to go about it.
     """
     from automatch.cli.matching import run
 
-    run(
-        (source, source_inputs, source_input),
-        (target, target_inputs, target_input),
-        output,
-        twins=(source_twin, target_twin),
-        layers=_layers(layers),
-        device=device,
-        allow_untraced=allow_untraced,
-        quiet=quiet,
-    )
+    ours, theirs = (source, source_inputs, source_input), (target, target_inputs, target_input)
+    return run(ours, theirs, output, options, twins=(source_twin, target_twin))
 
 
 @app.command
 def show(mapping: Path, key: str | None = None, /) -> None:
-    """Show a mapping: its summary and a row per weight, or everything about one weight.
+    """Show a mapping: its verdict, its summary and a row per weight, or everything about one weight.
 
     Args:
         mapping: The mapping file.
@@ -169,16 +128,18 @@ def check(mapping: Path, expected: Path, /, *, update: Flag = False) -> int:
             what was different, and exit with 0. Look at what changed before you keep it.
     """
     from automatch.check import written
+    from automatch.cli.verdicts import told
     from automatch.mapping import load
 
     found = load(mapping)
+    told(found.record, str(mapping))
     report = found.check(expected) if expected.exists() or not update else None
     if report is not None:
         print(report)
     if update and written.update(found.record, expected):
         print(f"wrote {expected}")
-        return 0
-    return 0 if report is not None and report.ok else 1
+        return statuses.RIGHT
+    return statuses.of("" if report is not None and report.ok else "the mapping is not as expected")
 
 
 @app.command
@@ -194,7 +155,7 @@ def prove(
     target_inputs: str | None = None,
     source_input: Shapes = (),
     target_input: Shapes = (),
-    quiet: Flag = False,
+    progress: Progress = True,
 ) -> int:
     """Run both models on fresh random weights under a mapping; exit status 1 unless their outputs agree.
 
@@ -207,9 +168,10 @@ def prove(
         source_inputs: Function that gives the source's example inputs, as for `match`. Inputs of both sides that hold
             the same values are drawn anew.
         target_inputs: The same for the target.
-        source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`. Repeatable.
+        source_input: An example input of the source as its shape, `x=f32[1,16,8,8]`; content is drawn as for `match`.
+            Repeatable.
         target_input: The same for the target.
-        quiet: Show no progress.
+        progress: Show progress on stderr; --quiet is another spelling of --no-progress.
     """
     from automatch.cli.proving import run
 
@@ -219,7 +181,7 @@ def prove(
         mapping,
         output,
         draws=draws,
-        quiet=quiet,
+        quiet=not progress,
     )
 
 
@@ -230,7 +192,7 @@ def convert(
     *,
     mapping: Path,
     output: Output,
-    options: ConvertOptions = ConvertOptions(),
+    options: ConvertOptions = CONVERT,
 ) -> None:
     """Convert a checkpoint of the source model into one of the target model, in bounded memory.
 
@@ -247,7 +209,7 @@ def convert(
 
 
 @app.command
-def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: ConvertOptions = ConvertOptions()) -> None:
+def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: ConvertOptions = CONVERT) -> None:
     """Convert a checkpoint; the same as `convert`, the mapping first.
 
     Args:
@@ -378,31 +340,16 @@ def _convert(checkpoint: Path, mapping: Path, output: Path, chosen: ConvertOptio
     from automatch.conversion.convert import Options
 
     options = Options(chosen.dtype, chosen.max_shard_size, chosen.entry, chosen.tied, chosen.name)
-    run(checkpoint, mapping, output, options, format=chosen.format, dry_run=chosen.dry_run, quiet=chosen.quiet)
-
-
-def _layers(text: str) -> Literal["uniform", "first", "last"] | list[int]:
-    """The layer policy from its text.
-
-    Raises:
-        PolicyError: It is neither a policy nor a list of numbers.
-    """
-    match text:
-        case "uniform" | "first" | "last":
-            return text
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdecimal() for word in words):
-        raise PolicyError(f"--layers {text!r} is unknown; use uniform, first, last, or source layers such as 0,2,5")
-    return [int(word) for word in words]
+    run(checkpoint, mapping, output, options, format=chosen.format, dry_run=chosen.dry_run, quiet=not chosen.progress)
 
 
 def _failed(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return statuses.ERROR
 
 
 def _reader_gone() -> int:
     """End quietly where the reader of stdout (`head`, a closed pager) has gone."""
     # Python flushes stdout once more at exit, which would fail again
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    return statuses.READER_GONE

@@ -1,12 +1,16 @@
-"""Where reports go: a terminal gets colours and its own width, everything else plain lines."""
+"""Where reports go: a terminal gets colours and its own width, everything else plain lines. Warnings go to stderr."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from automatch.errors import InputsWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,3 +28,30 @@ def show(parts: Sequence[RenderableType]) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     for part in parts:
         console.print(part)
+
+
+def warn(sentence: str) -> None:
+    """Print a warning to stderr, in one line."""
+    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print warnings about inputs as lines for people when the block ends; other warnings stay as they are."""
+    held: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputsWarning)
+        others = warnings.showwarning
+
+        def hold(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, InputsWarning):
+                held.append(str(message))
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = hold
+        try:
+            yield
+        finally:
+            for sentence in dict.fromkeys(held):
+                warn(sentence)

@@ -14,9 +14,11 @@ from automatch.checkpoint.index import find
 from automatch.cli.console import show
 from automatch.cli.gathering import gathered
 from automatch.cli.throughput import throughput
-from automatch.conversion.convert import Format, Options, convert, prepare
+from automatch.cli.verdicts import warned
+from automatch.conversion.convert import Converted, Format, Options, convert, prepare
 from automatch.mapping import Mapping, load
 from automatch.report.plan import plan_report, size_text
+from automatch.report.render import verdict
 
 
 def run(
@@ -29,9 +31,11 @@ def run(
     """
     steps: list[Any] = [partial(load, mapping), lambda: checkpoint.exists() or find(checkpoint)]
     found: Mapping = gathered(steps)[0]
+    if _first():
+        warned(found.record, str(mapping))  # before the work, which may be long
     if dry_run:
         if _first():
-            show(_plan(checkpoint, found, output, options, format))
+            show([verdict(found.record), *_plan(checkpoint, found, output, options, format)])
         return
     with throughput(quiet or not _first()) as progress:
         done = convert(
@@ -42,14 +46,17 @@ def run(
             format=format,
             progress=progress,
         )
-    if not _first():
-        return
+    if _first():
+        show([verdict(found.record)])
+        print("\n".join(_result(done, found, output)))
+
+
+def _result(done: Converted, mapping: Mapping, output: Path) -> list[str]:
+    target = mapping.record.target.name or "the target"
+    weights = f"{mapping.summary().mapped:,} of {len(mapping):,} weights of {target}"
     lines = [f"note: {note}" for note in done.plan.notes]
     lines += [f"taken over from an interrupted run: {name}" for name in done.resumed]
-    target = found.record.target.name or "the target"
-    weights = f"{found.summary().mapped:,} of {len(found):,} weights of {target}"
-    lines.append(f"wrote {output}: {weights}, {size_text(done.plan.nbytes)}")
-    print("\n".join(lines))
+    return [*lines, f"wrote {output}: {weights}, {size_text(done.plan.nbytes)}"]
 
 
 def _plan(checkpoint: Path, mapping: Mapping, output: Path, options: Options, format: Format) -> list[RenderableType]:

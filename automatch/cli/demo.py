@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 import automatch
 from automatch import match
 from automatch.cli.console import show
@@ -51,6 +53,7 @@ def _full(wan: ModuleType) -> None:
         [
             heading("1. Wan 2.2 at full size onto WanLite, on the meta device"),
             facts([("source", _size(teacher)), ("target", _size(student))]),
+            Text(""),
             *summary(mapping.record),
             heading("Held against the mapping that an expert wrote by hand"),
             indented(str(report)),
@@ -82,6 +85,7 @@ def _small(wan: ModuleType) -> None:
         [
             heading("2. The same pair, small, with real weights"),
             facts([("source", _size(teacher)), ("target", _size(student))]),
+            Text(""),
             *summary(mapping.record),
             heading("3. Applied, saved, loaded"),
             facts(

@@ -1,6 +1,7 @@
 """Example inputs on the command line: a function beside the model's factory, or shapes such as `x=f32[1,16,1,8,8]`.
 
-They are made on the CPU; tracing moves them to where the model is, which costs nothing for a model on meta.
+What a function gives is made on the CPU; tracing moves it to where the model is, which costs nothing for a model on
+meta. Shapes come as tensors on meta: they have no content yet.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from automatch.cli.references import Factory, call, label, named
+from automatch.cli.references import Factory, call, label, named, seeded
 from automatch.core.graph import Shape
 from automatch.errors import InputsError
 
@@ -79,7 +80,10 @@ def parse_shape(text: str) -> InputShape:
 
 
 def from_shapes(texts: Sequence[str]) -> Inputs:
-    """Inputs of these shapes: reproducible normal noise where the dtype is floating, zeros elsewhere.
+    """Inputs of these shapes on the meta device, which say nothing of their content.
+
+    Where a model is run, content is drawn by the use that it makes of an input: ids over the whole vocabulary, masks,
+    positions in order.
 
     Args:
         texts: One text per input; those without a name are positional, in order.
@@ -110,7 +114,8 @@ def from_factory(name: str, model: Factory) -> Inputs:
     place, colon, attribute = name.rpartition(":")
     factory = named(place, attribute) if colon else named(model.reference, name)
     value = getattr(factory.module, factory.name)
-    made = call(value, factory, "cpu", InputsError) if callable(value) else value
+    with seeded(0):  # of two functions that draw alike, both sides get the same content
+        made = call(value, factory, "cpu", InputsError) if callable(value) else value
     return as_inputs(made, label(factory))
 
 
@@ -145,7 +150,4 @@ def _tensor(shape: InputShape) -> Tensor:
     import torch
 
     dtype: torch.dtype = getattr(torch, shape.dtype)
-    if not dtype.is_floating_point:
-        return torch.zeros(shape.shape, dtype=dtype)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape.shape, generator=generator, dtype=torch.float64).to(dtype)
+    return torch.empty(shape.shape, dtype=dtype, device="meta")

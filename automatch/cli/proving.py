@@ -9,10 +9,12 @@ from typing import Any
 from torch import nn
 
 from automatch.check import expected
-from automatch.cli.console import show
+from automatch.cli import statuses
+from automatch.cli.console import show, warnings_as_lines
 from automatch.cli.gathering import gathered
 from automatch.cli.matching import INPUTS_HELP, Named, writable
 from automatch.cli.progress import progress, without_torch_logs
+from automatch.cli.references import seeded
 from automatch.cli.sides import make, request
 from automatch.core import mapping_json
 from automatch.core.expr import Concat, Constant, Expr, Reshape, Source, Sum
@@ -50,15 +52,16 @@ def run(
         AutomatchError: A model, its inputs or a file cannot be used.
     """
     steps: list[Any] = [
-        lambda: request("source", *source, "cpu"),
-        lambda: request("target", *target, "cpu"),
+        lambda: request("source", *source),
+        lambda: request("target", *target),
         partial(read_text, mapping, "mapping file"),
         *([] if output is None else [partial(writable, output)]),
     ]
     sides = gathered(steps)[:2]
-    with progress(quiet) as stage, without_torch_logs():
+    with warnings_as_lines(), progress(quiet) as stage, without_torch_logs():
         stage("building the models")
-        (ours, our_inputs), (theirs, their_inputs) = map(make, sides)
+        with seeded(0):
+            (ours, our_inputs), (theirs, their_inputs) = (make(side, "cpu") for side in sides)
         teacher, student = _module(ours, "source"), _module(theirs, "target")
         record = _record(mapping, teacher, student)
         stage("running both models")
@@ -72,7 +75,7 @@ def run(
     show(proof_report(proved))
     if output is not None:
         print(f"\nwrote {output}")
-    return 0 if proof.record.outcome == "agree" else 1
+    return statuses.of(statuses.unshown(proved))
 
 
 def _module(made: Any, side: str) -> nn.Module:

@@ -12,8 +12,8 @@ import inspect
 import sys
 import traceback
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -104,6 +104,16 @@ def call(function: Callable[..., Any], factory: Factory, device: Device, error: 
         advice = "" if device == "cpu" else "; it ran under torch.device('meta'): try --device cpu if it needs values"
         cause = told(problem, factory.module.__file__ or "")
         raise error(f"{label(factory)} failed: {cause}{advice}") from problem
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let the user's code draw the same numbers in every run, so that the same command gives the same file."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def label(factory: Factory) -> str:

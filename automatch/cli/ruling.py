@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from automatch.cli import statuses
 from automatch.cli.console import show
 from automatch.cli.gathering import gathered
 from automatch.cli.matching import writable
@@ -55,7 +56,7 @@ def adapt(rules: Path, source: str, target: str, output: Path, sizes: Sequence[s
     mapping.save(output)
     show(summary(mapping.record))
     print(f"\nwrote {output}")
-    return 0 if all(entry.expr is not None for entry in mapping.entries) else 1
+    return statuses.of(statuses.left_open(mapping.record))
 
 
 def made(which: Any, reference: str) -> Any:
@@ -64,7 +65,7 @@ def made(which: Any, reference: str) -> Any:
     Raises:
         AutomatchError: The reference names nothing, or the factory fails.
     """
-    return make(request(which, reference, None, (), "meta"))[0]
+    return make(request(which, reference, None, ()), "meta")[0]
 
 
 def _sizes(words: Sequence[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from automatch.cli.inputs import Inputs, beside, from_factory, from_shapes, parse_shape
-from automatch.cli.references import Device, Factory, build, parse
+from automatch.cli.references import Device, Factory, build, label, parse
 from automatch.errors import InputsError
 
 
@@ -21,18 +21,16 @@ class SideRequest:
         model: The model's factory, or the path of a checkpoint.
         inputs: The name of an inputs function; empty for none.
         shapes: Texts of input shapes.
-        device: Where the model is made.
     """
 
     which: Literal["source", "target"]
     model: Factory | Path
     inputs: str
     shapes: tuple[str, ...]
-    device: Device
 
 
 def request(
-    which: Literal["source", "target"], reference: str, inputs: str | None, shapes: Sequence[str], device: Device
+    which: Literal["source", "target"], reference: str, inputs: str | None, shapes: Sequence[str]
 ) -> SideRequest:
     """Read what the user says of one side; the module of a named factory is imported, the factory not yet called.
 
@@ -47,23 +45,40 @@ def request(
     model = parse(reference)
     if isinstance(model, Path) and (inputs or shapes):
         raise InputsError(_no_forward(which, str(model)))
-    return SideRequest(which, model, inputs or "", tuple(shapes), device)
+    return SideRequest(which, model, inputs or "", tuple(shapes))
 
 
-def make(side: SideRequest) -> tuple[Any, Inputs | None]:
-    """The model (or state dict, or checkpoint path) and its inputs; None for inputs that nobody gave.
+def make(side: SideRequest, device: Device) -> tuple[Any, Inputs | None]:
+    """The model (or state dict, or checkpoint path) on a device, and its inputs; None for inputs that nobody gave.
 
     Raises:
         ModelError: The factory fails.
         InputsError: The inputs function fails, or there is no forward for the inputs.
     """
+    return with_inputs(side, model_of(side, device))
+
+
+def model_of(side: SideRequest, device: Device) -> Any:
+    """The model, or the state dict, that the factory makes on a device; the path of a checkpoint as it is.
+
+    Raises:
+        ModelError: The factory fails.
+    """
+    return side.model if isinstance(side.model, Path) else build(side.model, device)
+
+
+def with_inputs(side: SideRequest, model: Any) -> tuple[Any, Inputs | None]:
+    """A side's model with its inputs.
+
+    Raises:
+        InputsError: The inputs function fails, or there is no forward for the inputs.
+    """
     if isinstance(side.model, Path):
-        return side.model, None
-    model = build(side.model, side.device)
+        return model, None
     if not isinstance(model, dict):
         return model, _inputs(side, side.model)
     if side.inputs or side.shapes:
-        raise InputsError(_no_forward(side.which, f"{side.model.reference}:{side.model.name}"))
+        raise InputsError(_no_forward(side.which, label(side.model)))
     return model, None
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from automatch.cli import statuses
 from automatch.cli.console import show
 from automatch.cli.gathering import gathered
 from automatch.cli.matching import writable
@@ -42,7 +43,8 @@ def run(source: str, target: str | None, output: Path | None, rules: Path | None
         written.append(f"\nwrote {rules}")
     show(suggestion_report(found))
     print("".join(written), end="\n" if written else "")
-    return 1 if found.uncovered or found.missing else 0
+    unmade = f"{len(found.missing):,} patterns of keys that the rules speak of need a target" if found.missing else ""
+    return statuses.of(statuses.left_open(found.draft) or unmade)
 
 
 def remember(mapping: Path, name: str, family: str, output: Path) -> None:

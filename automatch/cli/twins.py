@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from automatch.cli.inputs import beside, from_factory
-from automatch.cli.references import Factory, build, parse
+from automatch.cli.references import Factory, build, parse, seeded
 from automatch.errors import ModelError
 
 
@@ -23,10 +23,10 @@ def options(source: str | None, target: str | None) -> dict[str, Any]:
         missing = "--source-twin" if source is None else "--target-twin"
         raise ModelError(f"{missing} is missing: a twin of one side alone has nothing to be matched with")
     found: dict[str, Any] = {}
-    for which, reference in (("source", source), ("target", target)):
+    for seed, (which, reference) in enumerate((("source", source), ("target", target))):
         factory = _factory(which, reference)
         inputs = beside(factory)
-        found[f"{which}_twin"] = _Twin(factory)
+        found[f"{which}_twin"] = _Twin(factory, seed)
         found[f"{which}_twin_inputs"] = from_factory(inputs, factory) if inputs else None
     return found
 
@@ -34,8 +34,8 @@ def options(source: str | None, target: str | None) -> dict[str, Any]:
 class _Twin:
     """A factory that the user named, to be called for a model with real tensors."""
 
-    def __init__(self, factory: Factory) -> None:
-        self._factory = factory
+    def __init__(self, factory: Factory, seed: int) -> None:
+        self._factory, self._seed = factory, seed
 
     def __call__(self) -> nn.Module:
         """The twin.
@@ -43,7 +43,8 @@ class _Twin:
         Raises:
             ModelError: The factory fails, or makes no module.
         """
-        made = build(self._factory, "cpu")
+        with seeded(self._seed):
+            made = build(self._factory, "cpu")
         if not isinstance(made, nn.Module):
             raise ModelError(f"{self._factory.reference}:{self._factory.name} makes no nn.Module; a twin is run")
         return made

@@ -19,6 +19,7 @@ from automatch.errors import MappingFormatError, together
 T = TypeVar("T")
 D = TypeVar("D")
 Reader: TypeAlias = Callable[[object, str], T]
+Json: TypeAlias = dict[str, object]
 
 
 def fault(where: str, expected: str, value: object) -> MappingFormatError:
@@ -234,6 +235,19 @@ def items(read: Reader[T]) -> Reader[tuple[T, ...]]:
 def shape(value: object, where: str) -> Shape:
     """A list of sizes, none negative."""
     return items(natural)(value, where)
+
+
+def numbers(value: object, where: str) -> tuple[tuple[str, int], ...]:
+    """An object of integers, as pairs in its order."""
+    members = Members.of(value, where)
+    found = tuple((path, members.take(path, integer)) for path in list(members.left))
+    members.close()
+    return found
+
+
+def filled(**fields: object) -> Json:
+    """The fields that say something."""
+    return {key: value for key, value in fields.items() if value is not None and value != []}
 
 
 def open_document(text: str, where: str, kind: str, version: int) -> Members:

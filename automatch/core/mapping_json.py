@@ -11,40 +11,41 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from math import prod
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, cast, get_args
 
 from automatch.core.expr import Source, source_leaves
 from automatch.core.expr_json import from_json, to_json
-from automatch.core.graph import Function, Rung, Weight
+from automatch.core.graph import Rung, Weight
 from automatch.core.json_fields import (
+    Json,
     Members,
     fault,
     faults_of,
-    integer,
+    filled,
     items,
     name,
     natural,
     number,
     number_to_json,
+    numbers,
     one_of,
     open_document,
     shape,
     string,
 )
 from automatch.core.mapping import (
-    ComparedOutput,
     Entry,
     Evidence,
     LayerPairing,
     MappingRecord,
     Method,
-    ProofRecord,
     Rival,
     Shown,
     Side,
     Status,
     Verdict,
 )
+from automatch.core.proof_json import function_from_json, function_to_json, proof_from_json, proof_to_json
 from automatch.errors import MappingFormatError, together
 
 FORMAT = "automatch.mapping"
@@ -56,10 +57,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 RUNGS: tuple[Rung, ...] = get_args(Rung)
 METHODS: tuple[Method, ...] = get_args(Method)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-OUTCOMES = ("agree", "differ", "nothing")
 KINDS = ("parameter", "buffer", "tensor")
-
-Json: TypeAlias = dict[str, object]
 
 
 def dumps(record: MappingRecord) -> str:
@@ -120,21 +118,16 @@ def _record_to_json(record: MappingRecord) -> Json:
         "format": FORMAT,
         "version": VERSION,
         "verdict": record.verdict,
-        **_filled(not_run=record.not_run or None, next_step=record.next_step or None),
+        **filled(not_run=record.not_run or None, next_step=record.next_step or None),
         "source": _side_to_json(record.source),
         "target": _side_to_json(record.target),
-        **_filled(
+        **filled(
             chains=[_pairing_to_json(chain) for chain in record.chains],
             notes=list(record.notes),
-            proof=None if record.proof is None else _proof_to_json(record.proof),
+            proof=None if record.proof is None else proof_to_json(record.proof),
         ),
         "entries": [_entry_to_json(entry) for entry in record.entries],
     }
-
-
-def _filled(**fields: object) -> Json:
-    """The fields that say something."""
-    return {key: value for key, value in fields.items() if value is not None and value != []}
 
 
 def _side_to_json(side: Side) -> Json:
@@ -142,7 +135,7 @@ def _side_to_json(side: Side) -> Json:
     return {
         "name": side.name,
         "rung": side.rung,
-        **_filled(
+        **filled(
             notes=list(side.notes),
             sizes=dict(side.sizes) or None,
             function=None if side.function is None else function_to_json(side.function),
@@ -151,14 +144,9 @@ def _side_to_json(side: Side) -> Json:
     }
 
 
-def function_to_json(function: Function) -> Json:
-    """What a model computes, as it stands in a file."""
-    return {"digest": function.digest, "operators": dict(function.operators)}
-
-
 def _weight_to_json(weight: Weight) -> Json:
     fields: Json = {"name": weight.name, "shape": list(weight.shape), "dtype": weight.dtype, "kind": weight.kind}
-    return {**fields, **_filled(aliases=list(weight.aliases))}
+    return {**fields, **filled(aliases=list(weight.aliases))}
 
 
 def _pairing_to_json(chain: LayerPairing) -> Json:
@@ -177,14 +165,14 @@ def _entry_to_json(entry: Entry) -> Json:
         "shape": list(entry.shape),
         "dtype": entry.dtype,
         "status": entry.status,
-        **_filled(expr=None if entry.expr is None else to_json(entry.expr)),
+        **filled(expr=None if entry.expr is None else to_json(entry.expr)),
         "evidence": _evidence_to_json(entry.evidence),
     }
 
 
 def _evidence_to_json(evidence: Evidence) -> Json:
     rivals = [{"sources": list(rival.sources), "reason": rival.reason} for rival in evidence.rivals]
-    optional = _filled(
+    optional = filled(
         reasons=list(evidence.reasons),
         cost=None if evidence.cost is None else number_to_json(evidence.cost),
         margin=None if evidence.margin is None else number_to_json(evidence.margin),
@@ -200,33 +188,6 @@ def _shown_to_json(shown: Shown) -> Json:
     return {"elements": shown.elements, "of": shown.of, "reason": shown.reason}
 
 
-def _proof_to_json(proof: ProofRecord) -> Json:
-    return {
-        "outcome": proof.outcome,
-        "reason": proof.reason,
-        "draws": proof.draws,
-        "tolerance": number_to_json(proof.tolerance),
-        "source_inputs": proof.source_inputs,
-        "target_inputs": proof.target_inputs,
-        **_filled(
-            lengths=proof.lengths or None,
-            outputs=[_output_to_json(output) for output in proof.outputs],
-            notes=list(proof.notes),
-            divergence=list(proof.divergence),
-        ),
-    }
-
-
-def _output_to_json(output: ComparedOutput) -> Json:
-    fields: Json = {
-        "source": output.source,
-        "target": output.target,
-        "shape": list(output.shape),
-        "gap": number_to_json(output.gap),
-    }
-    return {**fields, **_filled(disturbed=None if output.disturbed is None else number_to_json(output.disturbed))}
-
-
 # Reading
 
 
@@ -236,7 +197,7 @@ def _record(members: Members) -> MappingRecord:
     source, target = members.take("source", _side), members.take("target", _side)
     chains = members.take_or("chains", items(_pairing), ())
     notes = members.take_or("notes", items(string), ())
-    proof = members.take_or("proof", _proof, None)
+    proof = members.take_or("proof", proof_from_json, None)
     entries = members.take("entries", items(_entry))
     members.close()
     record = MappingRecord(source, target, entries, chains, notes, proof, not_run, next_step)
@@ -249,30 +210,11 @@ def _side(value: object, where: str) -> Side:
     members = Members.of(value, where)
     side, rung = members.take("name", string), members.take("rung", one_of(*RUNGS))
     notes = members.take_or("notes", items(string), ())
-    sizes = members.take_or("sizes", _numbers, ())
+    sizes = members.take_or("sizes", numbers, ())
     weights = members.take("weights", items(_weight))
     function = members.take_or("function", function_from_json, None)
     members.close()
     return Side(side, cast(Rung, rung), weights, notes, sizes, function)
-
-
-def function_from_json(value: object, where: str) -> Function:
-    """The inverse of `function_to_json`.
-
-    Raises:
-        MappingFormatError: The value is none; all faults are listed.
-    """
-    members = Members.of(value, where)
-    digest, operators = members.take("digest", name), members.take_or("operators", _numbers, ())
-    members.close()
-    return Function(digest, operators)
-
-
-def _numbers(value: object, where: str) -> tuple[tuple[str, int], ...]:
-    members = Members.of(value, where)
-    found = tuple((path, members.take(path, integer)) for path in list(members.left))
-    members.close()
-    return found
 
 
 def _weight(value: object, where: str) -> Weight:
@@ -330,32 +272,6 @@ def _shown(value: object, where: str) -> Shown:
     if elements > total:
         raise MappingFormatError(f"{where}.elements: {elements} were shown, of {total}")
     return Shown(elements, total, reason)
-
-
-def _proof(value: object, where: str) -> ProofRecord:
-    members = Members.of(value, where)
-    outcome, reason = members.take("outcome", one_of(*OUTCOMES)), members.take("reason", string)
-    draws, tolerance = members.take("draws", natural), members.take("tolerance", number)
-    ours, theirs = members.take("source_inputs", string), members.take("target_inputs", string)
-    lengths = members.take_or("lengths", string, "")
-    outputs = members.take_or("outputs", items(_output), ())
-    notes = members.take_or("notes", items(string), ())
-    divergence = members.take_or("divergence", items(string), ())
-    members.close()
-    told = cast('Literal["agree", "differ", "nothing"]', outcome)
-    return ProofRecord(told, reason, draws, tolerance, ours, theirs, lengths, outputs, notes, divergence)
-
-
-def _output(value: object, where: str) -> ComparedOutput:
-    members = Members.of(value, where)
-    source, target, size = (
-        members.take("source", natural),
-        members.take("target", natural),
-        members.take("shape", shape),
-    )
-    gap, disturbed = members.take("gap", number), members.take_or("disturbed", number, None)
-    members.close()
-    return ComparedOutput(source, target, size, gap, disturbed)
 
 
 def _rival(value: object, where: str) -> Rival:

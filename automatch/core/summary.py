@@ -9,7 +9,8 @@ from math import prod
 from typing import Literal, TypeAlias
 
 from automatch.core.expr import Concat, Expr, Resize, Source, children, source_leaves
-from automatch.core.mapping import Entry, MappingRecord, Status
+from automatch.core.mapping import Entry, MappingRecord, Status, Verdict
+from automatch.core.verdict import headline
 
 Kind: TypeAlias = Literal[
     "same name",
@@ -26,12 +27,14 @@ Kind: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A mapping in numbers. Every target key counts, tied keys each for itself.
+    """A mapping in numbers, under the verdict on it as a whole. Every target key counts, tied keys each for itself.
 
     Every entry is of exactly one kind, so the first eight counts add up to `total`; so do the four statuses, of which
     `unmapped` is one.
 
     Attributes:
+        verdict: What is known of the mapping as a whole; see `MappingRecord.verdict`.
+        headline: The verdict and how far it goes, in one line.
         same_name: Entries that are the source of the same name, as it is.
         renamed: Entries that are a source of another name, as it is.
         rearranged: Entries made by slices, transposes, reshapes and arithmetic.
@@ -51,6 +54,8 @@ class Summary:
         source_total: Number of distinct source weights.
     """
 
+    verdict: Verdict
+    headline: str
     same_name: int
     renamed: int
     rearranged: int
@@ -114,7 +119,7 @@ class Summary:
         return self.mapped_elements / self.elements if self.elements else 0.0
 
     def __str__(self) -> str:
-        """A plain table."""
+        """The verdict, and a plain table."""
         shares = f"{self.transfer_rate:.1%} of weights, {self.element_rate:.1%} of scalars"
         statuses = ", ".join(f"{count} {status}" for status, count in self.statuses if count)
         lines = [f"{label:<18}{count:>6}" for label, count in (*self.rows, ("total", self.total))]
@@ -122,7 +127,7 @@ class Summary:
         lines.append(f"{'status':<19}{statuses or 'nothing to judge'}")
         lines.append(f"{'all in all':<19}{self.all_concatenated} concatenated, {self.all_resized} resized")
         lines.append(f"{'unused sources':<18}{len(self.unused):>6} of {self.source_total}")
-        return "\n".join(lines)
+        return "\n".join([self.headline, *lines])
 
 
 def summarise(record: MappingRecord) -> Summary:
@@ -137,6 +142,8 @@ def summarise(record: MappingRecord) -> Summary:
     statuses = Counter(entry.status for entry in record.entries)
     mapped = [entry for entry in record.entries if entry.expr is not None]
     return Summary(
+        verdict=record.verdict,
+        headline=headline(record),
         same_name=kinds["same name"],
         renamed=kinds["renamed"],
         rearranged=kinds["rearranged"],

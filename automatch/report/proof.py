@@ -9,7 +9,7 @@ from rich.text import Text
 
 from automatch.core.mapping import Entry, MappingRecord, ProofRecord
 from automatch.report.patterns import collapse
-from automatch.report.render import facts, heading, indented, table
+from automatch.report.render import facts, heading, indented, table, verdict
 
 REASONS = 12
 """Reasons, and patterns for each, that the report names for weights that were not proved."""
@@ -45,6 +45,7 @@ def proof_report(record: MappingRecord) -> list[RenderableType]:
     ]
     head = ["outputs compared", "shape", "gap", "after a change of 1%"]
     parts: list[RenderableType] = [
+        verdict(record),
         heading(f"{record.source.name or 'source'} -> {record.target.name or 'target'}"),
         facts(rows),
     ]

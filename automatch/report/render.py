@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 
 from rich.console import Console, RenderableType
@@ -10,11 +10,29 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from automatch.core.mapping import MappingRecord, Verdict
+from automatch.core.verdict import headline
+
 WIDTH = 100
 """Columns of a report where no terminal says otherwise."""
 
 STYLES = {"structural": "green", "proved": "green", "guessed": "yellow", "unmapped": "red"}
 """Colours of the statuses, on a terminal."""
+
+VERDICTS: Mapping[Verdict, str] = {
+    "proved": "bold green",
+    "agrees, in part shown": "green",
+    "not run": "yellow",
+    "refuted": "bold red",
+}
+"""Colours of the verdicts, on a terminal."""
+
+
+def verdict(record: MappingRecord) -> Text:
+    """The line that a report begins with, its verdict in colour."""
+    line = Text(headline(record))
+    line.stylize(VERDICTS[record.verdict], 0, len(record.verdict))
+    return line
 
 
 def heading(text: str) -> Text:

@@ -1,4 +1,4 @@
-"""The summary of a mapping: how many weights changed in what way, how sure that is, and what is left over."""
+"""The summary of a mapping: its verdict, how many weights changed in what way, how sure that is, what is left over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from automatch.report.brief import brief
 from automatch.report.detail import rival_line
 from automatch.report.patterns import collapse, ranges, shortened
 from automatch.report.proof import proof_lines
-from automatch.report.render import STYLES, facts, heading, indented, table
+from automatch.report.render import STYLES, facts, heading, indented, table, verdict
 from automatch.report.unused import layers_line, unused
 
 GUESSES = 6
@@ -27,9 +27,10 @@ EXAMPLE = 66
 
 
 def summary(record: MappingRecord) -> list[RenderableType]:
-    """The whole summary, part by part."""
+    """The whole summary, part by part; the verdict comes first."""
     numbers = summarise(record)
     return [
+        verdict(record),
         heading(f"{record.source.name or 'source'} -> {record.target.name or 'target'}"),
         _kinds(record.entries, numbers),
         Text(""),

@@ -42,6 +42,8 @@ def _children(value: Any) -> tuple[object, ...]:
         return tuple(value)
     if isinstance(value, (str, bytes, int, float, complex, type, torch.dtype, torch.device, nn.Module)):
         return ()
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):  # each holds all of its recording
+        return ()
     if is_dataclass(value):
         return tuple(getattr(value, field.name) for field in fields(value))
     return tuple(getattr(value, "__dict__", {}).values())

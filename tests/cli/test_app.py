@@ -50,11 +50,16 @@ def test_help_needs_no_torch(words: tuple[str, ...]) -> None:
     assert "Usage: automatch" in done.stdout
 
 
+OPTIONS = (
+    *("--output", "-o", "--source-inputs", "--target-input", "--layers", "--device", "--allow-untraced"),
+    *("--run", "--no-run", "--budget-s", "--require", "--progress", "--no-progress", "--quiet"),
+)
+
+
 def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     main(["match", "--help"])
     said = capsys.readouterr().out
-    for option in ("--output", "-o", "--source-inputs", "--target-input", "--layers", "--device", "--allow-untraced"):
-        assert option in said
+    assert [option for option in OPTIONS if option not in said] == []
 
 
 def test_the_module_runs_as_the_command_does() -> None:
@@ -71,6 +76,7 @@ def test_wrong_usage_is_an_error_without_a_traceback(words: list[str], capsys: p
 def test_show_prints_the_summary_and_every_weight(mapping: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(mapping)]) == 0
     said = capsys.readouterr().out
+    assert said.startswith("not run: ")
     assert "total                 9  100.0%" in said
     assert "layers.{i}.in_proj" in said
     assert "\x1b" not in said
@@ -127,7 +133,10 @@ def test_a_mapping_damaged_by_hand_is_named_with_its_place(
 
 def test_check_succeeds_where_all_is_as_expected(mapping: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(mapping), str(mapping)]) == 0
-    assert "9 weights" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "9 weights" in said.out
+    assert said.out.startswith("not run: ")
+    assert said.err.startswith(f"warning: {mapping}: no run of both models showed that this mapping is right")
 
 
 def test_check_fails_with_status_one_where_something_differs(
@@ -140,9 +149,10 @@ def test_check_fails_with_status_one_where_something_differs(
     ]
     write(replace(record(), entries=tuple(entries)), other)
     assert main(["check", str(mapping), str(other)]) == 1
-    said = capsys.readouterr().out
-    assert "norm.weight" in said
-    assert "extra.0.bias" in said
+    said = capsys.readouterr()
+    assert "norm.weight" in said.out
+    assert "extra.0.bias" in said.out
+    assert said.err.endswith("exit status 1: the mapping is not as expected\n")
 
 
 def test_check_without_an_expectation_is_an_error(mapping: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,16 +171,26 @@ def test_apply_and_convert_write_the_same_checkpoint(
     assert f"wrote {first}: 8 of 9 weights of Student" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_a_checkpoint_that_is_not_there_is_an_error_without_a_warning(
+    mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent.safetensors")
+    assert main(["apply", str(mapping), absent, "-o", str(tmp_path / "out.safetensors")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "absent.safetensors" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
 def test_a_checkpoint_that_is_none_leaves_nothing_behind(
-    mapping: Path, tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+    mapping: Path, tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "wrong.safetensors"
-    if content is not None:
-        source.write_bytes(content)
+    source.write_bytes(content)
     before = sorted(tmp_path.iterdir())
     assert main(["apply", str(mapping), str(source), "-o", str(tmp_path / "out.safetensors")]) == 2
-    said = capsys.readouterr().err
+    warning, said = capsys.readouterr().err.split("\n", 1)
+    assert warning.startswith("warning: ")
     assert said.startswith("error: ")
     assert "wrong.safetensors" in said
     assert sorted(tmp_path.iterdir()) == before

@@ -56,7 +56,7 @@ version = 1
 source = "Old"
 target = "New"
 
-[structural]
+[proved]
 "w.{i}" = "layers.{i}.weight.T"
 "b.{i}" = "layers.{i}.bias"
 """

@@ -13,7 +13,7 @@ from automatch.check.expected import from_document
 from automatch.core.expr import Expr, Fit
 from automatch.core.expr_json import FITS
 from automatch.core.graph import Rung
-from automatch.core.mapping import Status
+from automatch.core.mapping import Status, Verdict
 from automatch.core.mapping_json import dumps, loads
 
 DOCS = Path(__file__).parents[2] / "docs" / "mapping-format.md"
@@ -52,5 +52,6 @@ def test_operators_and_words_are_those_of_the_code(text: str) -> None:
     assert set(FITS) == set(get_args(Fit))
     assert set(SCHEMA["$defs"]["entry"]["properties"]["status"]["enum"]) == set(get_args(Status))
     assert set(SCHEMA["$defs"]["side"]["properties"]["rung"]["enum"]) == set(get_args(Rung))
-    words = ops | set(FITS) | set(get_args(Status)) | set(get_args(Rung))
+    assert set(SCHEMA["properties"]["verdict"]["enum"]) == set(get_args(Verdict))
+    words = ops | set(FITS) | set(get_args(Status)) | set(get_args(Rung)) | set(get_args(Verdict))
     assert {word for word in words if f"`{word}`" not in text} == set()

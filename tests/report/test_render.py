@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from automatch.report.render import facts, heading, indented, plain, status, table
+from automatch.core.mapping import Verdict
+from automatch.report.render import VERDICTS, facts, heading, indented, plain, status, table, verdict
+from tests.report.records import record
 
 
 def test_plain_lines_have_no_escapes_and_no_trailing_blanks() -> None:
@@ -32,3 +36,10 @@ def test_folded_facts_stay_in_their_column() -> None:
 
 def test_folded_lines_stay_indented() -> None:
     assert all(line.startswith("    word") for line in plain([indented("word " * 30, 4)], width=40).splitlines())
+
+
+def test_every_verdict_has_a_colour_and_only_its_words_are_coloured() -> None:
+    assert set(VERDICTS) == set(get_args(Verdict))
+    line = verdict(record())
+    (span,) = line.spans
+    assert (line.plain[span.start : span.end], span.style) == ("not run", VERDICTS["not run"])

@@ -55,6 +55,13 @@ def test_the_summary_says(line: str) -> None:
     assert line in lines(record())
 
 
+def test_the_verdict_comes_first_with_the_reason_and_the_next_step() -> None:
+    given = replace(record(), not_run="the source is on the meta device", next_step="pass twins")
+    said = lines(given)
+    assert said[0] == "not run: the source is on the meta device; to prove it: pass twins"
+    assert said[1:3] == ["", "Teacher -> Student"]
+
+
 def test_the_transfer_rate_is_stated() -> None:
     assert any(line.startswith("  transfer rate") for line in lines(record()))
 
