@@ -237,7 +237,7 @@ def test_a_part_of_a_weight_that_is_taken_whole_is_scaled_along_its_columns() ->
             self.scale = None if scale else 1.0
 
         def forward(self, x: Tensor) -> Tensor:
-            y = x @ self.weight + self.bias
+            y: Tensor = x @ self.weight + self.bias
             q, k, v = (part.unflatten(-1, (3, 4)).transpose(1, 2) for part in y.chunk(3, -1))
             return F.scaled_dot_product_attention(q, k, v, scale=self.scale)
 
