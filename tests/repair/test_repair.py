@@ -238,7 +238,7 @@ def test_a_part_of_a_weight_that_is_taken_whole_is_scaled_along_its_columns() ->
 
         def forward(self, x: Tensor) -> Tensor:
             y: Tensor = x @ self.weight + self.bias
-            q, k, v = (part.unflatten(-1, (3, 4)).transpose(1, 2) for part in y.chunk(3, -1))
+            q, k, v = (part.reshape(*part.shape[:-1], 3, 4).transpose(1, 2) for part in y.chunk(3, -1))
             return F.scaled_dot_product_attention(q, k, v, scale=self.scale)
 
     x = torch.randn(2, 5, 12)
