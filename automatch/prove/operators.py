@@ -1,7 +1,7 @@
 """Where two models part because their operators differ, not their weights: which do, and in what constants.
 
 An operator is to blame where both sides read the same numbers, in the same order, and make something else of them. That
-needs no list of operators, and no weight can cause it. Three cases:
+needs no list of operators, and no weight can cause it. Four cases:
 
 1. *A chain*: from one value, without weights and other data, each side goes on to a single result (an activation, a
    norm by hand or fused, what happens to attention scores). Where entries are treated one by one, order says nothing.
@@ -9,6 +9,7 @@ needs no list of operators, and no weight can cause it. Three cases:
    it one. The walk back ends where the factor comes in.
 3. *A product*: the same weight meets the same value, and the results differ: padding, stride, a batch norm's
    epsilon.
+4. *A table*: the same value meets constants of other numbers, such as the angles of positions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import cached_property
 
 from automatch.prove.rightness import PARTS
 from automatch.prove.steps import Step
-from automatch.prove.values import same_content, same_layout, same_order, times
+from automatch.prove.values import apart, same_content, same_layout, same_order, times
 from automatch.prove.wording import named, same, told
 
 BACK = 12
@@ -30,6 +31,10 @@ UNEVEN = (*PARTS, "cat", "stack", "roll", "flip", "view_as_complex", "view_as_re
 
 SCALES = ("mul", "div")
 """Operators that may bring a factor in."""
+
+
+FAR_APART = 1e-4
+"""Tables of constants that differ by less may have been made with fewer digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ def cause(parted: Step, mine: Step | None, target: Line, source: Line) -> Cause 
     found = (
         _multiple(parted, mine, target, source) or _product(parted, target, source) or _chain(parted, target, source)
     )
+    found = found or _table(parted, target, source)
     if found or parted.weights:
         return found
     # half of what an activation lets through is right, whatever it does to the rest
@@ -181,6 +187,23 @@ def _product(parted: Step, target: Line, source: Line) -> Cause | None:
         found = _met(ours, theirs, target.close)
         if found is not None and (what := told(*found)):
             return Cause(f"the operators differ: {what}")
+    return None
+
+
+def _table(parted: Step, target: Line, source: Line) -> Cause | None:
+    """The same value meets a table of constants that has other numbers in it, not the same ones in another order."""
+    if len(parted.tables) != 1 or len(parted.operands) != 1:
+        return None
+    (mine,), read = parted.tables, target.steps[parted.operands[0]]
+    for step in source.steps:
+        if source.sound[step.index] or step.op != parted.op or len(step.operands) != 1 or len(step.tables) != 1:
+            continue
+        difference = apart(mine, step.tables[0])
+        if difference is None or difference < FAR_APART:
+            continue
+        if same_layout(read, source.steps[step.operands[0]], target.close):
+            what = f"{parted.op} by a table of constants whose numbers are others there"
+            return Cause(f"the operators differ: {what}, by up to {difference:.1e} of their size")
     return None
 
 

@@ -52,6 +52,7 @@ class Step:
         line: The line of the model's code, as `"model.py:41"`.
         constants: What the operator was given beside tensors, by argument name; numbers in tensors of one entry, too.
         given: What it reads that is made of weights alone, each in one row.
+        tables: Tensors of several numbers that it reads and that are neither data nor weights, each in one row.
         pointwise: Whether every entry of its value depends on one entry of each operand and on nothing else.
     """
 
@@ -65,6 +66,7 @@ class Step:
     line: str = ""
     constants: Constants = ()
     given: tuple[Tensor, ...] = ()
+    tables: tuple[Tensor, ...] = ()
     pointwise: bool = False
 
     @property
@@ -114,7 +116,8 @@ class Tape:
         """
         held = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Held)]
         constants = _constants(compute, args, {**kwargs, **(said or {})})
-        plain = _is_pointwise(compute, op) and not _reads_table(args, kwargs)
+        tables = _tables(args, kwargs)
+        plain = _is_pointwise(compute, op) and not tables
         args, kwargs = pytree.tree_map(_bare, (args, kwargs))
         value = compute(*args, **kwargs)
         weights = tuple(dict.fromkeys(name for part in held for name in part.weights))
@@ -124,7 +127,13 @@ class Tape:
             return Held(value, None, weights)
         given = tuple(_numbers([part.value]) for part in held if part.step is None and part.weights)
         place = self.add(node, op, operands, weights, value)
-        self.steps[place] = replace(self.steps[place], constants=constants, given=given, pointwise=plain)
+        self.steps[place] = replace(
+            self.steps[place],
+            constants=constants,
+            given=given,
+            tables=() if weights else tuple(_numbers([table]) for table in tables),
+            pointwise=plain,
+        )
         return Held(value, place)
 
     def add(self, node: fx.Node, op: str, operands: tuple[int, ...], weights: tuple[str, ...], value: Any) -> int:
@@ -214,11 +223,11 @@ def _constant(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
-def _reads_table(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an argument is a tensor of several numbers that no input reaches: a mask, a table, a weight."""
+def _tables(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Arguments that are tensors of several numbers and that no input reaches: masks, tables, weights."""
     leaves = pytree.tree_leaves((args, kwargs))
     fixed = [leaf.value if isinstance(leaf, Held) else leaf for leaf in leaves if getattr(leaf, "step", None) is None]
-    return any(isinstance(value, Tensor) and value.numel() > 1 for value in fixed)
+    return [value for value in fixed if isinstance(value, Tensor) and value.numel() > 1]
 
 
 def _is_pointwise(compute: Callable[..., Any], op: str) -> bool:

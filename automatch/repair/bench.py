@@ -13,11 +13,12 @@ from automatch.core.mapping import Entry, MappingRecord
 from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Ran, compared
+from automatch.prove.parting import closely
 from automatch.prove.rightness import leading_to, right
 from automatch.prove.spelled import SPELLINGS
 from automatch.prove.steps import run
 from automatch.prove.trial import Draw, loaded
-from automatch.prove.values import CLOSE, COARSE, Known, known, same_order
+from automatch.prove.values import CLOSE, COARSE, Known, apart, known, same_order
 from automatch.trace.inputs import Inputs
 from automatch.trace.program import Program
 from automatch.trace.program import record as recorded
@@ -91,6 +92,12 @@ class Bench:
             return ours is theirs
         return same_order(self.source[0][ours].value, ran[0][theirs].value, max(self.close, AGREE))
 
+    def _gap(self, ran: Ran) -> float:
+        """How far the outputs are apart."""
+        ends = [(self.source[1][one], ran[1][other]) for one, other in self.outputs]
+        gaps = [apart(self.source[0][a].value, ran[0][b].value) for a, b in ends if a is not None and b is not None]
+        return max((1.0 if gap is None else gap for gap in gaps), default=1.0)
+
     def changed(self, values: Mapping[str, Tensor], entries: Iterable[Entry]) -> dict[str, Tensor]:
         """Weights in which these entries are made anew."""
         made = dict(values)
@@ -102,7 +109,12 @@ class Bench:
 
     def parts_at(self, standing: Standing) -> Divergence | None:
         """Where the models part."""
-        return compared(self.source, standing.ran, standing.values, self.outputs, close=self.close)
+        gap = self._gap(standing.ran)
+
+        def seen(close: float) -> Divergence | None:
+            return compared(self.source, standing.ran, standing.values, self.outputs, output_gap=gap, close=close)
+
+        return closely(seen, self.close == CLOSE, gap)
 
 
 def bench(

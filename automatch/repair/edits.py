@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import TypeAlias
 
 from automatch.core.alignment import Region
-from automatch.core.expr import Affine, Concat, Constant, Expr, Permute, Reshape, Slice
+from automatch.core.expr import Affine, Concat, Constant, Expr, Reshape, Slice
 from automatch.core.expr_layouts import Order, as_interleave, as_rotary
 from automatch.synthesize.build import affine, join, permute, reshape, take
 
@@ -93,12 +93,16 @@ def times(factor: float, shift: float = 0.0) -> Change:
     return changed
 
 
-def inside(expr: Expr, change: Change) -> Expr | None:
-    """A change of what a transpose is applied to, with the transpose put back."""
-    if isinstance(expr, Permute):
-        changed = inside(expr.of, change)
-        return None if changed is None else permute(changed, expr.axes)
-    return change(expr)
+def on_columns(change: Change) -> Change:
+    """A change of the columns of a matrix; anything else is changed as it is."""
+
+    def changed(expr: Expr) -> Expr | None:
+        if len(expr.shape) != 2:
+            return change(expr)
+        new = change(permute(expr, (1, 0)))
+        return None if new is None else permute(new, (1, 0))
+
+    return changed
 
 
 def parts_of(expr: Expr, count: int) -> tuple[list[Expr], int, int] | None:
@@ -126,7 +130,7 @@ def on_part(count: int, part: int, change: Change) -> Change:
         parts, axis, groups = found
         return join([*parts[:part], new, *parts[part + 1 :]], axis, groups)
 
-    return lambda expr: inside(expr, changed)
+    return changed
 
 
 def both(first: Change, second: Change) -> Change:
@@ -146,7 +150,7 @@ def reordered(order: tuple[int, ...]) -> Change:
         found = parts_of(expr, len(order))
         return None if found is None else join([found[0][place] for place in order], found[1], found[2])
 
-    return lambda expr: inside(expr, changed)
+    return changed
 
 
 def transposed(expr: Expr) -> Expr | None:
@@ -178,8 +182,6 @@ def rotary(expr: Expr, heads: int, order: Order) -> Expr | None:
     turned = as_rotary(expr) if isinstance(expr, Reshape) else None
     if turned is not None:
         return turned.of if (turned.heads, turned.axis) == (heads, 0) and turned.order != order else None
-    if isinstance(expr, Permute):
-        return inside(expr, lambda inner: rotary(inner, heads, order))
     if not expr.shape or expr.shape[0] % (2 * heads) or expr.shape[0] < 4 * heads:
         return None
     half, rest = expr.shape[0] // heads // 2, expr.shape[1:]
@@ -189,8 +191,6 @@ def rotary(expr: Expr, heads: int, order: Order) -> Expr | None:
 
 def grouped(expr: Expr, groups: int) -> Expr | None:
     """Parts that followed each other, by turns in groups; or one part, taken from where parts take turns."""
-    if isinstance(expr, Permute):
-        return inside(expr, lambda inner: grouped(inner, groups))
     if isinstance(expr, Slice):
         return _share(expr, groups)
     if not isinstance(expr, Concat) or any(part.shape[expr.axis] % groups for part in expr.parts):
@@ -208,8 +208,6 @@ def _share(expr: Slice, groups: int) -> Expr | None:
 
 def ungrouped(expr: Expr, groups: int) -> Expr | None:
     """Parts that took turns in groups, one after another."""
-    if isinstance(expr, Permute):
-        return inside(expr, lambda inner: ungrouped(inner, groups))
     if not isinstance(expr, Reshape):
         return None
     turns = as_interleave(expr)

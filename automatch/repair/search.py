@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -14,13 +14,13 @@ from automatch.inputs.prepare import Prepared
 from automatch.prove.divergence import Divergence
 from automatch.prove.proof import prove
 from automatch.repair.bench import Bench, Standing, bench
-from automatch.repair.edits import Edit, edits, scaled
+from automatch.repair.edits import Change, Edit, edits, on_columns, scaled
 from automatch.repair.families import Candidate, beside, changed, exchanges, family, replaced
 
-BUDGET = 400
+BUDGET = 250
 """Runs of the target, all candidates together."""
 
-SUSPECTS = 6
+SUSPECTS = 4
 """Weights that lead to the place where the models part, and are tried."""
 
 MOST_HEADS = 128
@@ -134,15 +134,27 @@ def _edited(record: MappingRecord, keys: list[str], edits: Iterable[Edit]) -> It
     """An edit made to all weights that lead to the place, to one of them with its bias, and to it alone."""
     seen: set[frozenset[Entry]] = set()
     groups = dict.fromkeys([tuple(keys), *(group for key in keys for group in (beside(key, keys), (key,)))])
-    for edit in edits:
-        for group in groups:
-            families = [family(record, key) for key in group]
-            one = changed((alike[0] for alike in families), edit.change)
-            many = changed((entry for alike in families for entry in alike), edit.change)
+    families = {key: family(record, key) for key in keys}
+    for edit, group in ((edit, group) for edit in edits for group in groups):
+        alike = [families[key] for key in group]
+        for change in _sides(edit, [entries[0] for entries in alike]):
+            one = changed((entries[0] for entries in alike), change)
+            many = changed((entry for entries in alike for entry in entries), change)
             if not one or frozenset(one) in seen:
                 continue
             seen.add(frozenset(one))
             yield tuple(Candidate(edit.label, made) for made in dict.fromkeys((one, many)))
+
+
+def _sides(edit: Edit, entries: Sequence[Entry]) -> tuple[Change, ...]:
+    """An edit along the axis of matrices that their biases lie on; along both, where these do not tell."""
+    biases = {entry.shape[0] for entry in entries if len(entry.shape) == 1}
+    matrices = [entry.shape for entry in entries if len(entry.shape) == 2]
+    on_rows = all(shape[0] in biases for shape in matrices)
+    columns = all(shape[1] in biases for shape in matrices)
+    if on_rows == columns and matrices:
+        return edit.change, on_columns(edit.change)
+    return (on_columns(edit.change) if columns and matrices else edit.change,)
 
 
 def _entry(record: MappingRecord, key: str) -> Entry | None:

@@ -151,6 +151,29 @@ def capped(cap: float) -> Callable[[Tensor], Tensor]:
 ROOT = (WIDTH // HEADS) ** 0.5
 Make = Callable[[], nn.Module]
 
+
+def turned(base: float) -> Callable[[Tensor], Tensor]:
+    """Channels multiplied by a table of positions."""
+
+    def function(x: Tensor) -> Tensor:
+        out: Tensor = x * (torch.arange(7)[:, None] * base ** -(torch.arange(WIDTH) / WIDTH)).cos().double()
+        return out
+
+    return function
+
+
+def halves_or_pairs(halves: bool) -> Callable[[Tensor], Tensor]:
+    """The same numbers in two layouts."""
+
+    def function(x: Tensor) -> Tensor:
+        angles = torch.arange(7)[:, None] * 9.0 ** -torch.arange(WIDTH // 2)
+        table = torch.cat([angles, angles], -1) if halves else angles.repeat_interleave(2, -1)
+        out: Tensor = x * table.cos().double()
+        return out
+
+    return function
+
+
 PAIRS: list[tuple[str, Make, Make, str]] = [
     ("gelu and relu", lambda: Layers(F.relu), lambda: Layers(F.gelu), "gelu(approximate='none') here, relu there"),
     (
@@ -245,6 +268,7 @@ PAIRS: list[tuple[str, Make, Make, str]] = [
         lambda: Attention(scored(lambda s: s / ROOT, True)),
         "masked_fill(-inf)",
     ),
+    ("tables", lambda: Layers(turned(100.0)), lambda: Layers(turned(900.0)), "mul by a table of constants"),
     (
         "a leaky slope",
         lambda: Layers(lambda x: F.leaky_relu(x, 0.01)),
@@ -326,6 +350,25 @@ def test_a_difference_of_operators_is_named_and_no_weight_is(source: Make, targe
 @pytest.mark.parametrize("fault", [row[1] for row in FAULTS], ids=[row[0] for row in FAULTS])
 def test_a_wrong_weight_is_no_difference_of_operators(fault: Any) -> None:
     assert found(fault).cause == ""
+
+
+def test_a_table_in_another_layout_is_no_difference_of_operators() -> None:
+    assert parted(Layers(halves_or_pairs(True)), Layers(halves_or_pairs(False))).cause == ""
+
+
+def test_an_epsilon_is_seen_where_a_model_has_numbers_in_float32() -> None:
+    class Coarse(nn.Module):
+        def __init__(self, eps: float) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Linear(WIDTH, WIDTH), rms(eps)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(30 * x * torch.tensor(0.1).double())
+            out: Tensor = self.layer(torch.sin(100 * y))
+            return out
+
+    divergence = parted(Coarse(1e-6), Coarse(1e-5))
+    assert "add(1e-05) here, add(1e-06) there" in divergence.cause
 
 
 def test_a_weight_that_is_a_multiple_of_the_right_one_is_suspected_with_the_factor() -> None:

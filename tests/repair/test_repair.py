@@ -15,7 +15,7 @@ from automatch.repair import repaired, search
 from automatch.repair.edits import grouped, rotary, shifted, ungrouped
 from automatch.synthesize.build import join
 from tests.prove.nets import record
-from tests.prove.planted import COND, HEADS, LAYERS, WIDTH, inputs, new, old
+from tests.prove.planted import HEADS, LAYERS, WIDTH, inputs, new, old
 
 Exprs = dict[str, Expr]
 
@@ -227,6 +227,26 @@ def test_a_missing_scale_of_scores_goes_into_the_queries_and_their_bias() -> Non
         assert text(at).startswith("cat(2 * inner.0.qkv.weight[0:12], ")
 
 
+def test_a_part_of_a_weight_that_is_taken_whole_is_scaled_along_its_columns() -> None:
+    class Turned(nn.Module):
+        """A product whose matrix lies the other way round."""
+
+        def __init__(self, scale: bool) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(12, 36)), nn.Parameter(torch.randn(36))
+            self.scale = None if scale else 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x @ self.weight + self.bias
+            q, k, v = (part.reshape(*part.shape[:-1], 3, 4).transpose(1, 2) for part in y.chunk(3, -1))
+            return F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+
+    x = torch.randn(2, 5, 12)
+    found = mended(Turned(False), Turned(True), same(Turned(True)), x, x)
+    assert found is not None
+    assert all(entry.evidence.reasons[0].startswith("repaired: part 1 of 3 times 2 ") for entry in found.entries)
+
+
 def test_parts_that_take_turns_head_by_head_are_found() -> None:
     x = torch.randn(2, 5, 12)
     parts = {
@@ -278,4 +298,3 @@ def test_edits_undo_each_other() -> None:
     assert text(turns) == "interleave(a, b, groups=3)"
     assert ungrouped(turns, 3) == Concat((Source("a", (6, 5)), Source("b", (6, 5))), 0)
     assert shifted(whole, 1) == Concat((Slice(whole, 0, 1, 24), Constant(0.0, (1, 5))), 0)
-    assert COND < WIDTH
