@@ -50,7 +50,7 @@ def join(parts: list[Expr], axis: int, groups: int) -> Expr:
     """Parts side by side along an axis; with groups, every group holds its share of each part in turn."""
     if len(parts) == 1:
         return parts[0]
-    whole = _put_back(parts, axis, groups)
+    whole = _put_back(parts, axis, groups) or _turned(parts, axis, groups)
     if whole is not None:
         return whole
     if groups == 1:
@@ -79,6 +79,28 @@ def _put_back(parts: list[Expr], axis: int, groups: int) -> Expr | None:
     ends = [0, *(part.stop for part in slices)]
     starts = [*(part.start for part in slices), slices[0].of.shape[axis]]
     return slices[0].of if ends == starts else None
+
+
+def _turned(parts: list[Expr], axis: int, groups: int) -> Expr | None:
+    """The weight that parts of one size were cut from, with parts and groups in the other order; None where they differ.
+
+    Parts that stand one after another in it and are to take turns, or the other way round.
+    """
+    shape = parts[0].shape
+    if any(part.shape != shape for part in parts):
+        return None
+    count = len(parts)
+    if groups > 1:
+        whole, sizes = _put_back(parts, axis, 1), (count, groups, shape[axis] // groups)
+    else:
+        held = next((part.of.shape[axis] for part in parts if isinstance(part, Reshape)), 1)
+        whole, sizes = _put_back(parts, axis, held) if held > 1 else None, (held, count, shape[axis] // held)
+    if whole is None:
+        return None
+    before, after = shape[:axis], shape[axis + 1 :]
+    apart = reshape(whole, (*before, *sizes, *after))
+    order = [*range(axis), axis + 1, axis, *range(axis + 2, len(apart.shape))]
+    return reshape(permute(apart, tuple(order)), (*before, count * shape[axis], *after))
 
 
 def seen(expr: Expr, view: View) -> Expr:
