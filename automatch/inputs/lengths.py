@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from automatch.core.graph import Shape
 from automatch.inputs.draws import Cut, shortened
 from automatch.inputs.plan import Pairing, Plan, indices, reached, starts
 
@@ -29,7 +32,7 @@ def cuts(made: Plan) -> tuple[tuple[int, int], ...]:
 def longer(made: Plan) -> tuple[tuple[int, int, Plan], ...]:
     """Axis sizes that may be a length, each with a larger one and the inputs of that size."""
     tried = [(size, size + max(1, size // 2)) for size in _sizes(made)]
-    plans = [(size, more, _lengthened(made, {size: more})) for size, more in tried]
+    plans = [(size, more, _lengthened(made, partial(_resized, {size: more}))) for size, more in tried]
     return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
 
 
@@ -38,7 +41,28 @@ def several_tokens(made: Plan) -> Plan | None:
 
     Attention over a single token gives its value whatever queries and keys are.
     """
-    return _lengthened(made, {}, second=True)
+    return _lengthened(made, lambda shape: (*shape[:1], ENOUGH, *shape[2:]) if shape[1:2] == (1,) else shape)
+
+
+def all_rows(made: Plan, most: int) -> Plan | None:
+    """The same inputs with so many more batch items that every row of every table can be named in one draw.
+
+    Args:
+        made: The plan.
+        most: How many numbers an input of row numbers may hold.
+
+    Returns:
+        The plan; None where the inputs name all rows already, or would hold too many numbers, or have no batch.
+    """
+    named = {place: use for place, use in made.uses.items() if use.kind == "rows" and place in made.free}
+    wanted = [(made.source[place], use.high - use.low) for place, use in named.items()]
+    short = [(leaf, -(-rows // leaf.numel())) for leaf, rows in wanted if leaf.dim() > 1 and rows > leaf.numel()]
+    if not short:
+        return None
+    batch, times = short[0][0].shape[0], max(times for _, times in short)
+    if any(leaf.numel() * times > most for leaf, _ in wanted):
+        return None
+    return _lengthened(made, lambda shape: (batch * times, *shape[1:]) if shape[:1] == (batch,) else shape)
 
 
 def _sizes(made: Plan) -> list[int]:
@@ -57,18 +81,21 @@ def _is_consistent(made: Plan, cut: Cut) -> bool:
     return torch.equal(torch.cat(left).sort().values, fed[fed >= 0])
 
 
-def _lengthened(made: Plan, sizes: dict[int, int], second: bool = False) -> Plan | None:
+def _resized(sizes: Mapping[int, int], shape: Shape) -> Shape:
+    """A shape with larger sizes in the place of others."""
+    return tuple(sizes.get(size, size) for size in shape)
+
+
+def _lengthened(made: Plan, grow: Callable[[Shape], Shape]) -> Plan | None:
     """A plan whose axes have other sizes; only where every tensor of both sides is one of the other's.
 
     Args:
         made: The plan.
-        sizes: Larger sizes by the sizes that they take the place of.
-        second: Whether a second axis of one entry gets several.
+        grow: Gives the new shape of an input.
     """
     if made.loose or any(pairing.leaf is None for pairing in made.pairings):
         return None
-    ours = [_grown(leaf, sizes, second) for leaf in made.source]
-    theirs = [_grown(leaf, sizes, second) for leaf in made.target]
+    ours, theirs = ([_grown(leaf, grow) for leaf in leaves] for leaves in (made.source, made.target))
     if all(_same_size(new, old) for new, old in zip(ours, made.source, strict=True)):
         return None
     first, pairings = starts(ours), list[Pairing]()
@@ -99,13 +126,10 @@ def _origin(before: Tensor, pairing: Pairing, ours: Tensor, theirs: Tensor) -> T
     return moved.reshape(theirs.shape) if moved.numel() == theirs.numel() else None
 
 
-def _grown(leaf: Any, sizes: dict[int, int], second: bool) -> Any:
+def _grown(leaf: Any, grow: Callable[[Shape], Shape]) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
-    for axis, size in enumerate(leaf.shape):
-        wanted = sizes.get(size, size)
-        if second and axis == 1 and size == 1:
-            wanted = ENOUGH
+    for axis, (size, wanted) in enumerate(zip(leaf.shape, grow(tuple(leaf.shape)), strict=True)):
         if wanted != size:
             leaf = leaf.index_select(axis, torch.arange(wanted, device=leaf.device) % size)
     return leaf

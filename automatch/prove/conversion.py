@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from automatch.core.mapping import ComparedOutput, ProofRecord, Shown
 from automatch.errors import InputsError, ModelError
-from automatch.inputs.draws import has_masks
-from automatch.inputs.lengths import cuts, longer
 from automatch.inputs.plan import Plan
 from automatch.inputs.prepare import Prepared, prepare
 from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
+from automatch.prove.other_inputs import Others, all_rows_named, other_lengths, other_masks
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
@@ -44,9 +43,6 @@ EXTRA = 3
 
 VARIES = 1e-3
 """How far an output must move between draws to say anything."""
-
-LENGTHS = 12
-"""Shorter inputs that are tried until both models take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +115,12 @@ def prove_conversion(
     record = _judged(replace(start, tolerance=TOLERANCE if coarse else EXACT), trials)
     if record.outcome != "agree":
         return Proof(record, {})
-    record = _other_length(record, setting, draws, trials[0].pairs)
-    if record.outcome != "agree":
-        return Proof(record, {})
-    record, only_as_given = _other_masks(record, setting, draws, trials[0].pairs, ledger)
+    others = Others(setting, EXTRA * draws, trials[0].pairs, ledger)
+    for also in (other_lengths, all_rows_named):
+        record = also(record, others)
+        if record.outcome != "agree":
+            return Proof(record, {})
+    record, only_as_given = other_masks(record, others)
     if only_as_given or any(trial.unmeasured for trial in trials):
         ledger = Ledger()  # what was entered was not controlled, or holds for the masks of the examples alone
     contradicted = {key for trial in trials for key in trial.contradicted}
@@ -270,66 +268,6 @@ def _outputs(trials: Sequence[Trial]) -> Iterator[ComparedOutput]:
 def _varies(trials: Sequence[Trial], place: int) -> bool:
     first, *others = (trial.outputs[place] for trial in trials)
     return any(first.shape != other.shape or gap(first, other).largest > VARIES for other in others)
-
-
-def _other_length(record: ProofRecord, setting: Setting, draws: int, pairs: tuple[OutputPair, ...]) -> ProofRecord:
-    """Run both models on shorter inputs, and on longer ones, until some are found that both take and agree on.
-
-    Two models may well treat one length differently (one pads its text, the other does not), but where they agree on
-    the given one alone, something may have been fitted to it.
-    """
-    shorter = [(size, less, Draw(EXTRA * draws, cut=(size, less)), setting) for size, less in cuts(setting.inputs)]
-    more = [
-        (size, larger, Draw(EXTRA * draws), replace(setting, inputs=made))
-        for size, larger, made in longer(setting.inputs)
-    ]
-    agreeing, differing = list[str](), list[str]()
-    for tried in (shorter[:LENGTHS], more[:LENGTHS]):
-        said, parted = _first_length(tried, pairs, record.tolerance)
-        agreeing += said
-        differing += parted
-    if agreeing:
-        also = f"; {', '.join(differing)}" if differing else ""
-        return replace(record, lengths=f"inputs {' and '.join(agreeing)}{also}")
-    if differing:
-        reason = f"the outputs agree on the given inputs, but on no others that both take: {', '.join(differing)}"
-        return replace(record, outcome="differ", reason=reason)
-    return replace(record, lengths="no other length was shown: the models took no shorter inputs, and no longer ones")
-
-
-def _first_length(
-    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...], tolerance: float
-) -> tuple[list[str], list[str]]:
-    """What is said of the first other length that both models take and agree on, and of those on which they differ."""
-    differing: list[str] = []
-    for size, other, draw, setting in tried:
-        trial = attempt(setting, draw, pairs, None)
-        if trial.failure:
-            continue
-        said = f"with size {other} in place of {size}"
-        worst = max(found.largest for found in trial.gaps)
-        if worst <= tolerance:
-            return [f"{said} were run as well, and agree within {worst:.1e}"], differing
-        differing.append(f"{said} the outputs differ by {worst:.1e}")
-    return [], differing
-
-
-def _other_masks(
-    record: ProofRecord, setting: Setting, draws: int, pairs: tuple[OutputPair, ...], ledger: Ledger
-) -> tuple[ProofRecord, bool]:
-    """Run both models with padded masks where they take masks; whether they agree with the given ones alone."""
-    if not has_masks(setting.inputs):
-        return record, False
-    trial = attempt(setting, Draw(EXTRA * draws + 1, padded=True), pairs, ledger)
-    if trial.failure:
-        note = f"masks kept their example values: with padded ones, {trial.failure}"
-        return replace(record, notes=(*record.notes, note)), False
-    worst = max(found.largest for found in trial.gaps)
-    if worst <= record.tolerance:
-        note = f"masks were drawn anew as well, and the outputs agree within {worst:.1e}"
-        return replace(record, notes=(*record.notes, note)), False
-    note = f"masks as in the examples only: with padded ones the outputs differ by {worst:.1e}, so nothing is proved"
-    return replace(record, notes=(note, *record.notes)), True
 
 
 def _limits(setting: Setting) -> Iterator[str]:

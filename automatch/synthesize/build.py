@@ -82,9 +82,9 @@ def _put_back(parts: list[Expr], axis: int, groups: int) -> Expr | None:
 
 
 def _turned(parts: list[Expr], axis: int, groups: int) -> Expr | None:
-    """The weight that parts of one size were cut from, with parts and groups in the other order; None where they differ.
+    """The weight that parts of one size were cut from, parts and groups in the other order; None where there is none.
 
-    Parts that stand one after another in it and are to take turns, or the other way round.
+    The parts stand one after another in it and are to take turns, or the other way round.
     """
     shape = parts[0].shape
     if any(part.shape != shape for part in parts):

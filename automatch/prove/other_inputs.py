@@ -1,0 +1,118 @@
+"""Runs of a conversion on other inputs than the examples: other lengths, every row of a table, padded masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from automatch.core.mapping import ProofRecord
+from automatch.inputs.draws import has_masks
+from automatch.inputs.lengths import all_rows, cuts, longer
+from automatch.prove.influence import Ledger
+from automatch.prove.outputs import OutputPair
+from automatch.prove.trial import Draw, Setting, attempt
+from automatch.prove.weights import Manner, state
+
+MOST_ROWS, MOST_WORK = 4096, 4_000_000_000
+"""Row numbers that one input may hold to name all rows of a table, and the same times the numbers of both models."""
+
+LENGTHS = 12
+"""Shorter and longer inputs that are tried until both models take them."""
+
+NAMED = 3
+"""Draws on which all rows are named, where chance may have hidden a few elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What such runs need.
+
+    Attributes:
+        setting: The two models and what is between them.
+        number: The number of the first such draw.
+        pairs: Which outputs are compared.
+        ledger: Where influences are entered.
+    """
+
+    setting: Setting
+    number: int
+    pairs: tuple[OutputPair, ...]
+    ledger: Ledger
+
+
+def other_lengths(record: ProofRecord, others: Others) -> ProofRecord:
+    """Run both models on shorter inputs, and on longer ones, until some are found that both take and agree on.
+
+    Two models may well treat one length differently (one pads its text, the other does not), but where they agree on
+    the given one alone, something may have been fitted to it.
+    """
+    setting = others.setting
+    shorter = [(size, less, Draw(others.number, cut=(size, less)), setting) for size, less in cuts(setting.inputs)]
+    more = [
+        (size, larger, Draw(others.number), replace(setting, inputs=made))
+        for size, larger, made in longer(setting.inputs)
+    ]
+    agreeing, differing = list[str](), list[str]()
+    for tried in (shorter[:LENGTHS], more[:LENGTHS]):
+        said, parted = _first_length(tried, others.pairs, record.tolerance)
+        agreeing += said
+        differing += parted
+    if agreeing:
+        told = "; ".join([f"inputs {' and '.join(agreeing)}", *differing])
+        return replace(record, lengths=told)
+    if differing:
+        reason = f"the outputs agree on the given inputs, but on no others that both take: {', '.join(differing)}"
+        return replace(record, outcome="differ", reason=reason)
+    return replace(record, lengths="no other length was shown: the models took no shorter inputs, and no longer ones")
+
+
+def _first_length(
+    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...], tolerance: float
+) -> tuple[list[str], list[str]]:
+    """What is said of the first other length that both models take and agree on, and of those on which they differ."""
+    differing: list[str] = []
+    for size, other, draw, setting in tried:
+        trial = attempt(setting, draw, pairs, None)
+        if trial.failure:
+            continue
+        said = f"with size {other} in place of {size}"
+        worst = max(found.largest for found in trial.gaps)
+        if worst <= tolerance:
+            return [f"{said} were run as well, and agree within {worst:.1e}"], differing
+        differing.append(f"{said} the outputs differ by {worst:.1e}")
+    return [], differing
+
+
+def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
+    """Run both models on so many batch items that every row of their tables is named, where that costs little."""
+    setting, ledger = others.setting, others.ledger
+    numbers = sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
+    made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, numbers)))
+    if made is None:
+        return record
+    wide = replace(setting, inputs=made)
+    for number in range(NAMED):
+        trial = attempt(wide, Draw(others.number + 2 + number, Manner(temper=0.4)), others.pairs, ledger)
+        worst = max((found.largest for found in trial.gaps), default=0.0)
+        if worst > record.tolerance:
+            reason = f"on inputs that name every row of the tables, the outputs differ by {worst:.1e} of their scale"
+            return replace(record, outcome="differ", reason=reason)
+        if trial.failure or not any(part.nearly_whole for part in ledger.found.values()):
+            return record
+    return record
+
+
+def other_masks(record: ProofRecord, others: Others) -> tuple[ProofRecord, bool]:
+    """Run both models with padded masks where they take masks; whether they agree with the given ones alone."""
+    if not has_masks(others.setting.inputs):
+        return record, False
+    trial = attempt(others.setting, Draw(others.number + 1, padded=True), others.pairs, others.ledger)
+    if trial.failure:
+        note = f"masks kept their example values: with padded ones, {trial.failure}"
+        return replace(record, notes=(*record.notes, note)), False
+    worst = max(found.largest for found in trial.gaps)
+    if worst <= record.tolerance:
+        note = f"masks were drawn anew as well, and the outputs agree within {worst:.1e}"
+        return replace(record, notes=(*record.notes, note)), False
+    note = f"masks as in the examples only: with padded ones the outputs differ by {worst:.1e}, so nothing is proved"
+    return replace(record, notes=(note, *record.notes)), True
