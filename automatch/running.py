@@ -15,6 +15,9 @@ from automatch.inputs.prepare import Prepared, searched
 from automatch.prove import prove, with_proof
 from automatch.repair import repaired
 
+WRONG = 1e-5
+"""A gap from which on a wrong weight may be the cause; below, numbers that somebody rounded to float32 are."""
+
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
 
@@ -61,14 +64,15 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
     first = structural if _has_resized(structural) else bench.judged(structural)
     if _agrees(first) and _has_all(first):
         return first
-    exact = _searched(bench, Budget.of(budget_s))
+    budget = Budget.of(budget_s)
+    exact = _searched(bench, budget)
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
             return max(judged, first, key=_rank)
     if _agrees(first):
         return _noted(first, exact.note)
-    return _unconfirmed(bench, structural, exact)
+    return _unconfirmed(bench, structural, exact, budget)
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:
@@ -81,18 +85,30 @@ def _searched(bench: Bench, budget: Budget) -> Exact:
     return other if other.balanced else exact
 
 
-def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> MappingRecord:
-    """The likeliest mapping of those that no run confirms. A search that did not end in balance contributes nothing."""
+def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: Budget) -> MappingRecord:
+    """The likeliest mapping of those that no run confirms, mended where the place of their parting leads to a fault.
+
+    A search that did not end in balance contributes nothing.
+    """
     likeliest = next(_candidates(structural, exact)) if exact.balanced else structural
     if _has_resized(likeliest):
         resized = [e for e in likeliest.entries if e.expr is not None and resizes(e.expr)]
         why = f"{len(resized)} weights have other sizes in the source, such as {resized[0].target}"
         return _noted(replace(likeliest, not_run=why), exact.note)
-    mended = repaired(likeliest, bench.source, bench.target, None, None, prepared=bench.prepared, say=bench.say)
-    judged = bench.judged(mended or likeliest, locate=True)
+    judged = bench.judged(likeliest, locate=True)
     if judged.proof is not None and judged.proof.outcome == "nothing":
         judged = replace(judged, not_run=judged.proof.reason)
+    if _gap(judged) >= WRONG:
+        suspected = replace(likeliest, proof=judged.proof)
+        both = bench.source, bench.target, None, None
+        mended = repaired(suspected, *both, prepared=bench.prepared, say=bench.say, budget=budget)
+        judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)
+
+
+def _gap(record: MappingRecord) -> float:
+    """How far the outputs are apart, in units of their scale."""
+    return max((output.gap for output in record.proof.outputs), default=0.0) if record.proof is not None else 0.0
 
 
 def _candidates(structural: MappingRecord, exact: Exact) -> Iterator[MappingRecord]:

@@ -35,6 +35,7 @@ class Determined:
         free: Whether it is one of several choices that give the same outputs.
         unseen: By element, whether no output told what it is; None where all were told.
         plain: Whether the elements that were told are all made in one way, and the others continue it without zeros.
+        solved: Whether only a value that it makes with other weights is told, and it was solved for.
     """
 
     expr: Expr
@@ -43,6 +44,7 @@ class Determined:
     free: bool
     unseen: Flags | None = None
     plain: bool = True
+    solved: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -346,4 +348,4 @@ def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]]) -> None:
             continue
         for name, expr in found.items():
             made.problems.pop(name, None)
-            made.weights[name] = Determined(expr, prod(expr.shape), prod(expr.shape), len(found) > 1)
+            made.weights[name] = Determined(expr, prod(expr.shape), prod(expr.shape), len(found) > 1, solved=True)

@@ -48,7 +48,8 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
     found, told = exact.determined.get(key), exact.entries.get(key) or exact.partial.get(key)
     if found is None or told is None:
         return _with_reason(structural, exact.problems.get(key, ""))
-    if found.unseen is None and not found.free:
+    settled = found.plain and not found.solved  # which bias of a sum is whose follows from the weights beside them
+    if found.unseen is None and (settled or not found.free):
         return told
     known = structural.expr is not None and not resizes(structural.expr)
     if known and chooses and found.free:

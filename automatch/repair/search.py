@@ -10,6 +10,7 @@ from torch import nn
 
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import AutomatchError
+from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.inputs.prepare import Prepared
 from automatch.prove.divergence import Divergence
 from automatch.prove.proof import prove
@@ -34,6 +35,7 @@ class _Search:
     record: MappingRecord
     bench: Bench
     standing: Standing
+    budget: Budget = UNBOUNDED
     tried: int = 0
     labels: dict[str, str] | None = None
 
@@ -60,6 +62,7 @@ def repaired(
     seed: int = 0,
     prepared: Prepared | None = None,
     say: Callable[[str], None] | None = None,
+    budget: Budget = UNBOUNDED,
 ) -> MappingRecord | None:
     """The mapping with its faults mended, or None where nothing helped; never raises for what a model does.
 
@@ -72,16 +75,17 @@ def repaired(
         seed: Where all randomness starts.
         prepared: What both are run on, where that is known already.
         say: Called with a short sentence where something was found.
+        budget: How long the search may take.
     """
     try:
         made = bench(record, source, target, source_inputs, target_inputs, seed, prepared)
         values = made.changed(made.target.values, record.entries)
-        search = _Search(record, made, made.stands(values))
+        search = _Search(record, made, made.stands(values), budget)
         if not _mended(search, say) or not search.labels:
             return None
         both = source, target, source_inputs, target_inputs
         proof = prove(search.record, *both, seed=seed, prepared=prepared, locate=False)
-    except (AutomatchError, RuntimeError, ValueError, IndexError, TypeError):
+    except (OutOfBudget, AutomatchError, RuntimeError, ValueError, IndexError, TypeError):
         return None  # what cannot be run cannot be mended
     return _told(record, search) if proof.record.outcome == "agree" else None
 
@@ -106,6 +110,7 @@ def _better(search: _Search, found: Divergence) -> tuple[Candidate, Standing] | 
     for choice in _candidates(search, found):
         if search.tried >= BUDGET:
             return None
+        search.budget.check("repairing")
         stood = [(choice[0], search.look(choice[0]))]
         if stood[0][1].rank <= search.standing.rank:
             continue  # what does not help where the models part helps nowhere
