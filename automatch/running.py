@@ -69,7 +69,7 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
-            return max(judged, first, key=_rank)
+            return max(judged, first, key=_rank) if _agrees(first) else judged
     if _agrees(first):
         return _noted(first, exact.note)
     return _unconfirmed(bench, structural, exact, budget)

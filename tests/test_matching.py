@@ -196,19 +196,23 @@ def test_a_vector_that_is_repeated_along_further_axes_is_matched() -> None:
 
 def test_progress_names_the_stages() -> None:
     said: list[str] = []
-    automatch.match(
-        nn.Linear(2, 3),
-        nn.Linear(2, 3),
-        source_inputs=torch.ones(1, 2),
-        target_inputs=torch.ones(1, 2),
-        progress=said.append,
-    )
+    x = torch.randn(3, 2)
+    automatch.match(nn.Linear(2, 3), nn.Linear(2, 3), source_inputs=x, target_inputs=x, progress=said.append)
     assert said == [
-        "source: recording Linear in float64",
-        "target: recording Linear in float64",
-        "colouring",
+        "source: tracing Linear with torch.export",
+        "target: tracing Linear with torch.export",
+        "matching",
         "proving",
     ]
+
+
+def test_progress_goes_to_standard_error_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    x = torch.randn(3, 2)
+    for asked in (True, False):
+        automatch.match(nn.Linear(2, 3), nn.Linear(2, 3), source_inputs=x, target_inputs=x, progress=asked)
+        told = capsys.readouterr()
+        assert ("s] proving" in told.err) is asked
+        assert told.out == ""
 
 
 if __name__ == "__main__":  # the other process of the test with another hash seed

@@ -30,7 +30,7 @@ SIGNATURES: dict[str, list[str]] = {
         "*, target_twin_inputs=None",
         "*, run=True",
         "*, device='auto'",
-        "*, budget_s=None",
+        "*, budget_s=600.0",
         "*, allow_untraced=False",
         "*, progress=False",
     ],

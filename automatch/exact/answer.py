@@ -34,7 +34,8 @@ class Determined:
         of: How many it has.
         free: Whether it is one of several choices that give the same outputs.
         unseen: By element, whether no output told what it is; None where all were told.
-        plain: Whether the elements that were told are all made in one way, and the others continue it without zeros.
+        plain: Whether the elements that were told are all made in one way.
+        padded: Whether some of those that were not are zeros.
         solved: Whether only a value that it makes with other weights is told, and it was solved for.
     """
 
@@ -44,6 +45,7 @@ class Determined:
     free: bool
     unseen: Flags | None = None
     plain: bool = True
+    padded: bool = False
     solved: bool = False
 
 
@@ -60,14 +62,22 @@ class _Weight:
     problem: str = ""
     unseen: Flags = field(default_factory=lambda: np.zeros(0, bool))
 
+    def summands(self, chosen: Flags) -> Ints:
+        """Of how many source elements those chosen are made."""
+        count = sum((column.origin >= 0).astype(np.int64) for column in self.columns)
+        found: Ints = np.broadcast_to(count, chosen.shape)[chosen]
+        return found
+
     @property
     def plain(self) -> bool:
-        """Whether what was seen is made in one way, and what was not continues it without padding."""
-        summands = sum((column.origin >= 0).astype(np.int64) for column in self.columns)
-        seen, others = np.broadcast_to(summands, self.unseen.shape)[~self.unseen], self.unseen
-        in_one_way = not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
-        padded = bool((np.broadcast_to(summands, others.shape)[others] == 0).any())
-        return in_one_way and not padded
+        """Whether what was seen is made in one way: no element of several summands where others have one."""
+        seen = self.summands(~self.unseen)
+        return not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
+
+    @property
+    def padded(self) -> bool:
+        """Whether some of what was not seen is made of nothing."""
+        return bool((self.summands(self.unseen) == 0).any())
 
 
 @dataclass(slots=True, eq=False)
@@ -308,11 +318,12 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
         made.problems[name] = one.problem or f"no output tells what {share} are"
         if not one.problem and not one.missing.all():
             one.shift[one.missing] = 0.0
-            open_ = one.unseen | one.missing
-            made.partial[name] = Determined(_expression(made, one), one.seen, len(open_), one.free, open_, False)
+            how = _expression(made, one), one.seen, prod(one.shape), one.free
+            made.partial[name] = Determined(*how, one.unseen | one.missing, one.plain, padded=True)
         return
     unseen = one.unseen if one.unseen.any() else None
-    made.weights[name] = Determined(_expression(made, one), one.seen, prod(one.shape), one.free, unseen, one.plain)
+    how = _expression(made, one), one.seen, prod(one.shape), one.free
+    made.weights[name] = Determined(*how, unseen, one.plain, one.padded)
 
 
 def _expression(made: Answer, one: _Weight) -> Expr:

@@ -57,8 +57,9 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
     if known and continues and _agrees(structural, found):
         share = f"{found.seen:,} of {found.of:,} elements"
         return _with_reason(structural, f"the outputs tell {share}, and they are as structure says; so is the rest")
-    whole = found.plain and key in exact.entries
-    if whole and (known or structural.status == "unmapped" or _same_sources(structural, told)):
+    longer = not known and _same_sources(structural, told)  # the same weight, padded past its end
+    continued = found.plain and (longer or (known and not found.padded))
+    if key in exact.entries and (found.unseen is None or continued):
         return told
     return replace(_with_reason(told, "what no output tells is made up from what was seen"), status="guessed")
 

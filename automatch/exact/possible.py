@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
+from automatch.core.expr import Expr, Resize, children
 from automatch.core.graph import Graph, operands
 from automatch.core.mapping import Entry, MappingRecord
-from automatch.exact.plain import resizes
 
 _CLOSE = 1.02
 """Ratio of the numbers that two spellings of one function hold; a bias that one side lacks is less."""
 
 _MOST = 0.5
-"""Share of the weights of two and more axes that are resized, above which the widths are taken to differ."""
+"""Share of the weights of two and more axes that are resized, above which the widths are taken to differ.
+
+A vocabulary of another length (padded, or cut) changes one size that the rows of a table have, and no width.
+"""
 
 _LOOKUPS = frozenset(("embedding", "embedding_bag", "index_select", "gather", "index"))
 
@@ -36,18 +40,32 @@ def impossible(record: MappingRecord, source: Graph, target: Graph) -> str:
     if depths:
         chain, depth = depths[0]
         return f"{chain.source_depth} layers {chain.source} in the source, {depth} layers {chain.target} in the target"
-    wide = [entry for entry in record.entries if entry.expr is not None and _axes(entry) > 1]
-    resized = [entry for entry in wide if entry.expr is not None and resizes(entry.expr)]
+    wide = [entry for entry in record.entries if entry.expr is not None and sum(size > 1 for size in entry.shape) > 1]
+    tables = _lookups(target)
+    rows = {pair for entry in wide if entry.target in tables for pair in _changed(entry) if pair[1] == entry.shape[0]}
+    resized = [entry for entry in wide if _changed(entry) - rows]
     if len(resized) <= _MOST * len(wide):
         return ""
-    example = resized[0]
-    shapes = {key: weight.shape for weight in record.source.weights for key in weight.keys}
-    was = next((list(shapes[key]) for key in example.sources if key in shapes), "nothing")
-    return f"other widths: {example.target} is {list(example.shape)}, what it is made of {was}"
+    was, now = min(_changed(resized[0]) - rows)
+    return f"other widths: {resized[0].target} is {list(resized[0].shape)}, with {now} where its source has {was}"
 
 
-def _axes(entry: Entry) -> int:
-    return sum(size > 1 for size in entry.shape)
+def _changed(entry: Entry) -> set[tuple[int, int]]:
+    """Sizes of axes that an entry's expression changes, before and after."""
+    return set() if entry.expr is None else set(_resizes(entry.expr))
+
+
+def _resizes(expr: Expr) -> Iterator[tuple[int, int]]:
+    if isinstance(expr, Resize):
+        yield from ((old, new) for old, new in zip(expr.of.shape, expr.shape, strict=True) if old != new)
+    for child in children(expr):
+        yield from _resizes(child)
+
+
+def _lookups(graph: Graph) -> set[str]:
+    """Weights that rows are looked up in."""
+    found = {node.index: node.target for node in graph.nodes if node.op == "weight"}
+    return {found[place] for node in graph.nodes if node.op in _LOOKUPS for place in operands(node) if place in found}
 
 
 def _numbers(graph: Graph, axes: int) -> int:

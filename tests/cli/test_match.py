@@ -43,13 +43,13 @@ class Untraceable(New):
 
 
 def old(): return Old()
-def old_inputs(): return torch.zeros(2, 4)
+def old_inputs(): return torch.linspace(-1, 1, 8).reshape(2, 4)
 def new(): return New()
-def new_inputs(): return {"images": torch.zeros(2, 4)}
+def new_inputs(): return {"images": torch.linspace(-1, 1, 8).reshape(2, 4)}
 def bare(): return New()
-def wide_inputs(): return torch.zeros(2, 5)
+def wide_inputs(): return torch.linspace(-1, 1, 10).reshape(2, 5)
 def untraceable(): return Untraceable()
-def untraceable_inputs(): return torch.zeros(2, 4)
+def untraceable_inputs(): return torch.linspace(-1, 1, 8).reshape(2, 4)
 def raises(): raise ValueError("no weights today")
 """
 

@@ -42,13 +42,47 @@ def test_a_right_conversion_is_proved_but_for_what_no_output_can_tell() -> None:
     assert found.record.draws >= 3
     assert found.record.outputs[0].gap < 1e-12
     assert (found.record.outputs[0].disturbed or 0) > 1e-4
-    assert set(found.shown) - whole(found) == {"wte.weight", "h.0.qkv.bias", "h.1.qkv.bias"}
+    assert set(found.shown) - whole(found) == {"h.0.qkv.bias", "h.1.qkv.bias"}
+
+
+class Reached(nn.Module):
+    """A table of which the last three rows are never read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.out(self.table(ids.clamp(max=WORDS - 4)).tanh())
+        return found
 
 
 def test_rows_that_no_input_uses_are_not_shown() -> None:
-    shown = proof().shown["wte.weight"]
+    shown = identical(Reached(), Reached(), tokens()).shown["table.weight"]
     assert (shown.elements, shown.of) == ((WORDS - 3) * WIDTH, WORDS * WIDTH)
     assert shown.reason.startswith("9 of 12 rows")
+
+
+def test_rows_that_the_examples_do_not_use_are_shown_by_others() -> None:
+    assert int(tokens().max()) < WORDS - 1
+    assert proof().shown["wte.weight"].whole
+
+
+def test_every_row_of_a_large_table_is_named_where_that_costs_little() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.out = nn.Embedding(500, 4), nn.Linear(4, 3)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            found: Tensor = self.out(self.table(ids).tanh())
+            return found
+
+    assert identical(Words(), Words(), torch.tensor([[3, 5, 7]])).shown["table.weight"].whole
+
+
+def test_a_longer_input_was_run() -> None:
+    assert "size 9 in place of 6 were run as well, and agree" in proof().record.lengths
 
 
 def test_the_bias_of_a_key_projection_is_dead() -> None:
@@ -173,9 +207,17 @@ def test_nothing_is_proved_of_a_wrong_conversion(fault: Fault) -> None:
 
 
 def test_exchanged_rows_that_no_input_uses_are_not_proved() -> None:
-    found = proof(_change("wte.weight", lambda w: _exchanged(w, (WORDS - 1,), (WORDS - 2,))))
+    def exchanged(state: State) -> dict[str, Tensor]:
+        return {**state, "table.weight": _exchanged(state["table.weight"], (WORDS - 1,), (WORDS - 2,))}
+
+    found = prove_conversion(exchanged, Reached(), Reached(), tokens(), tokens())
     assert found.record.outcome == "agree"
-    assert not found.shown["wte.weight"].whole
+    assert not found.shown["table.weight"].whole
+
+
+def test_exchanged_rows_that_only_the_examples_leave_out_are_refuted() -> None:
+    found = proof(_change("wte.weight", lambda w: _exchanged(w, (WORDS - 1,), (WORDS - 2,))))
+    assert found.record.outcome == "differ"
 
 
 def test_trivial_weights_do_not_hide_a_fault() -> None:
