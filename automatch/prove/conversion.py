@@ -94,10 +94,9 @@ def prove_conversion(
 
     Example:
         >>> one, other = nn.Linear(3, 2), nn.Linear(3, 2)
-        >>> found = prove_conversion(lambda state: state, one, other, torch.randn(4, 3), torch.randn(4, 3))
-        >>> found.record.outcome
-        'differ'
         >>> x = torch.randn(4, 3)
+        >>> prove_conversion(lambda state: {"weight": -state["weight"]}, one, other, x, x).record.outcome
+        'differ'
         >>> prove_conversion(lambda state: state, one, other, x, x).shown["weight"].whole
         True
     """

@@ -86,6 +86,7 @@ class Divergence:
         suspected: All target weights that may be to blame, also those that are not named.
         leading: Target weights that lead to the place, whatever is to blame there.
         behind: Target weights that come in where the models part or after it, so that no run confirms them.
+        elsewhere: Target weights that lead to other places where they part, on branches of their own.
     """
 
     target: Operation
@@ -98,6 +99,7 @@ class Divergence:
     suspected: tuple[str, ...] = ()
     leading: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -204,7 +206,15 @@ def compared(
         suspected,
         tuple(dict.fromkeys((*suspected, *blame))),
         _behind(parted, theirs, here.sound, relevant),
+        _elsewhere(parted, here, relevant, plain),
     )
+
+
+def _elsewhere(parted: Step, here: Line, relevant: Collection[int], plain: Collection[str]) -> tuple[str, ...]:
+    """Weights that lead to other places where the models part: on branches that do not meet before."""
+    places = [step for step in here.frontier if step.index in relevant and step.index != parted.index]
+    found = (blamed(whole_sum(step, here.steps), here.steps, plain) for step in places)
+    return tuple(dict.fromkeys(key for keys in found for key in keys[:1]))
 
 
 def _behind(parted: Step, steps: Sequence[Step], sound: Sequence[bool], relevant: Collection[int]) -> tuple[str, ...]:

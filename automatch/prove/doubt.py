@@ -9,6 +9,7 @@ from automatch.prove.divergence import Divergence, Parting
 
 WHOLE = "a run of both models refuted the mapping as a whole, and where they part was not found"
 SUSPECTED = "a run of both models refuted the mapping: suspected, since it leads to where they first part"
+ELSEWHERE = "a run of both models refuted the mapping: it leads to another place where they part"
 BEHIND = "lies behind the place where the models part, so no run confirms it"
 OPERATOR = "behind an operator in which the two models differ: "
 
@@ -41,7 +42,11 @@ def doubted(record: MappingRecord, parting: Parting | None) -> MappingRecord:
 def _reasons(divergence: Divergence) -> dict[str, str]:
     """Why each target key is doubted, by key."""
     behind = f"{OPERATOR}{divergence.cause}" if divergence.cause else BEHIND
-    return {**dict.fromkeys(divergence.behind, behind), **dict.fromkeys(divergence.suspected, SUSPECTED)}
+    return {
+        **dict.fromkeys(() if divergence.cause else divergence.elsewhere, ELSEWHERE),
+        **dict.fromkeys(divergence.behind, behind),
+        **dict.fromkeys(divergence.suspected, SUSPECTED),
+    }
 
 
 def _guessed(entry: Entry, reason: str) -> Entry:

@@ -75,7 +75,14 @@ def test_models_that_are_too_large_give_a_note_and_are_matched_by_structure(monk
     assert not found.complete
     mapping = matched(source, target)
     assert mapping["up.weight"].sources == ("a.weight",)
-    assert any("no exact match" in note for note in mapping.record.notes)
+    assert mapping.verdict == "proved"
+
+
+def test_what_a_run_refutes_and_no_search_was_tried_for_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "LARGEST", 10)
+    mapping = matched(two_layers("a", "b"), Net(lambda m, x: m.b(m.a(x).sin()), a=nn.Linear(6, 8), b=nn.Linear(8, 3)))
+    assert mapping.verdict == "refuted"
+    assert any("no exact match was tried: the source holds 83 numbers" in note for note in mapping.record.notes)
 
 
 def test_what_is_no_model_is_passed_over() -> None:

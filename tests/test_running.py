@@ -1,0 +1,214 @@
+"""The ordinary path: what is run, what is searched, what is neither, and what the mapping says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import automatch
+from automatch.core.expr import text
+
+IDS = torch.tensor([[5, 3, 8, 1, 9, 2], [7, 2, 4, 6, 1, 3]])
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Block(nn.Module):
+    """A transformer's block, norm first."""
+
+    def __init__(self, width: int, act: Any = F.gelu, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.n1, self.att = nn.LayerNorm(width, eps), nn.MultiheadAttention(width, 2, batch_first=True)
+        self.n2, self.up, self.down = nn.LayerNorm(width, eps), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.n1(x)
+        x = x + self.att(y, y, y, need_weights=False)[0]
+        made: Tensor = x + self.down(self.act(self.up(self.n2(x))))
+        return made
+
+
+class Words(nn.Module):
+    """A language model."""
+
+    def __init__(self, width: int = 16, depth: int = 2, **options: Any) -> None:
+        super().__init__()
+        self.emb, self.blocks = nn.Embedding(20, width), nn.ModuleList(Block(width, **options) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 20)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.emb(ids)
+        for block in self.blocks:
+            h = block(h)
+        made: Tensor = self.head(self.norm(h))
+        return made
+
+
+class Images(nn.Module):
+    """A network of convolutions with batch norms."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.n, self.b = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Conv2d(width, width, 3)
+        self.m, self.c = nn.BatchNorm2d(width), nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.c(self.m(self.b(self.n(self.a(x)).relu())).relu().mean((2, 3)))
+        return made
+
+
+def matched(source: nn.Module, target: nn.Module, given: Tensor, **options: Any) -> tuple[automatch.Mapping, list[str]]:
+    said: list[str] = []
+    found = automatch.match(source, target, source_inputs=given, target_inputs=given, progress=said.append, **options)
+    return found, said
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "given", "reason"),
+    [
+        (Words(32), Words(16), IDS, "other widths"),
+        (Images(16), Images(8), IMAGE, "other widths"),
+        (Words(16, depth=4), Words(16, depth=2), IDS, "4 layers blocks.{i} in the source, 2 layers blocks.{i}"),
+        (Words(16, depth=2), Words(16, depth=4), IDS, "2 layers blocks.{i} in the source, 4 layers blocks.{i}"),
+    ],
+    ids=["half as wide", "half the channels", "half as deep", "twice as deep"],
+)
+def test_a_student_is_neither_searched_nor_run_and_says_so(
+    teacher: nn.Module, student: nn.Module, given: Tensor, reason: str
+) -> None:
+    mapping, said = matched(teacher, student, given)
+    assert not [sentence for sentence in said if "colouring" in sentence or "proving" in sentence]
+    assert mapping.verdict == "not run"
+    assert f"two functions, which no run can compare: {reason}" in mapping.record.not_run
+    kinds = {entry.target: entry.sources for entry in mapping.entries if "blocks" not in entry.target}
+    assert kinds == {key: (key,) for key in kinds}
+    assert str(mapping.summary()).startswith("not run: the models are two functions")
+
+
+def test_what_structure_says_and_a_run_confirms_is_not_searched() -> None:
+    mapping, said = matched(Words(), Words(), IDS)
+    assert not [sentence for sentence in said if "colouring" in sentence]
+    # a softmax does not see the bias of its keys
+    open_ = [entry.target for entry in mapping.entries if entry.status != "proved"]
+    assert open_ == [f"blocks.{layer}.att.in_proj_bias" for layer in range(2)]
+    assert mapping.verdict == "agrees, in part shown"
+
+
+class Turned(nn.Module):
+    """Attention whose queries and keys are turned by position, in halves or in neighbouring pairs."""
+
+    def __init__(self, halves: bool) -> None:
+        super().__init__()
+        self.emb, self.halves = nn.Embedding(12, 16), halves
+        self.q, self.k, self.v, self.o = (nn.Linear(16, 16, bias=False) for _ in range(4))
+
+    def turned(self, x: Tensor) -> Tensor:
+        angles = torch.arange(x.shape[-2])[:, None] * 0.5 ** torch.arange(4)
+        if self.halves:
+            a, b = x.chunk(2, -1)
+        else:
+            a, b = x[..., ::2], x[..., 1::2]
+        parts = a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()
+        return torch.cat(parts, -1) if self.halves else torch.stack(parts, -1).flatten(-2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.emb(ids)
+        q, k, v = (layer(h).unflatten(-1, (2, 8)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(self.turned(q), self.turned(k), v, is_causal=True)
+        made: Tensor = self.o(y.transpose(1, 2).flatten(2))
+        return made
+
+
+def test_what_structure_cannot_see_is_searched_and_proved() -> None:
+    mapping, said = matched(Turned(True), Turned(False), IDS)
+    assert [sentence for sentence in said if sentence.startswith("colouring: reading 1 of")]
+    assert text(mapping["q.weight"].expr) == "rotary_pairs(q.weight, heads=2)"  # type: ignore[arg-type]
+    assert mapping.verdict == "proved"
+
+
+def test_one_token_given_is_no_reason_to_miss_a_layout() -> None:
+    with pytest.warns(automatch.errors.InputsWarning, match="single token"):
+        mapping, _ = matched(Turned(True), Turned(False), IDS[:, :1])
+    assert text(mapping["k.weight"].expr) == "rotary_pairs(k.weight, heads=2)"  # type: ignore[arg-type]
+    assert mapping.verdict == "proved"
+
+
+def test_a_search_that_gives_up_says_so_and_the_answer_is_mended_or_refuted() -> None:
+    mapping, _ = matched(Turned(True), Turned(False), IDS, budget_s=0.0)
+    assert any("the search gave up after 0 s" in note and "budget_s" in note for note in mapping.record.notes)
+    assert mapping.verdict == "refuted"
+    assert mapping["v.weight"].status == "structural"
+    assert {mapping[key].status for key in ("q.weight", "k.weight")} == {"guessed"}
+
+
+def test_repair_finds_what_a_search_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automatch.exact.entries.LARGEST", 100)  # as if the models were too large to be searched
+    mapping, said = matched(Turned(True), Turned(False), IDS)
+    assert not [sentence for sentence in said if "colouring" in sentence]
+    assert text(mapping["q.weight"].expr) == "rotary_pairs(q.weight, heads=2)"  # type: ignore[arg-type]
+    assert any(reason.startswith("repaired: ") for reason in mapping["q.weight"].evidence.reasons)
+    assert mapping.verdict == "proved"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"act": F.relu}, "relu here, gelu(approximate='none') there"),
+        ({"act": nn.GELU("tanh")}, "gelu(approximate='tanh') here, gelu(approximate='none') there"),
+        ({"eps": 1e-6}, "layer_norm(eps=1e-06) here, layer_norm(eps=1e-05) there"),
+    ],
+    ids=["activation", "tanh", "eps"],
+)
+def test_an_operator_that_differs_is_named_and_what_lies_before_it_keeps_its_status(
+    options: dict[str, Any], named: str
+) -> None:
+    mapping, _ = matched(Words(), Words(**options), IDS)
+    proof = mapping.record.proof
+    assert proof is not None
+    assert mapping.verdict == "refuted"
+    assert named in proof.divergence[0]
+    assert not any("suspected" in sentence for sentence in proof.divergence)
+    assert mapping["emb.weight"].status == "structural"
+    assert mapping["head.weight"].status == "guessed"
+    assert named in mapping["head.weight"].evidence.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"run": False}, "run=False was asked for"), ({"device": "meta"}, "device='meta' was asked for")],
+    ids=["run", "device"],
+)
+def test_what_is_not_run_is_asked_for_and_says_so(options: dict[str, Any], reason: str) -> None:
+    mapping, _ = matched(Words(), Words(), IDS, **options)
+    assert mapping.verdict == "not run"
+    assert mapping.record.not_run == reason
+    assert {entry.status for entry in mapping.entries} == {"structural"}
+
+
+def test_numbers_may_be_asked_for() -> None:
+    with pytest.raises(automatch.errors.ModelError, match="the source and the target are on the meta device"):
+        matched(Words().to("meta"), Words().to("meta"), IDS, device="cpu")
+    mapping, _ = matched(Words().to("meta"), Words(), IDS)
+    assert mapping.record.not_run == "the source is on the meta device"
+    assert "--device cpu" in mapping.record.next_step
+    assert "--source-twin" in mapping.record.next_step
+
+
+def test_gpt_neo_onto_gpt_2_is_exact() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 64, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 32}
+    neo = transformers.GPTNeoConfig(**sizes, attention_types=[[["global"], 2]], intermediate_size=192)
+    gpt = transformers.GPT2Config(vocab_size=64, n_embd=48, n_layer=2, n_head=4, n_positions=32)
+    source, target = transformers.GPTNeoForCausalLM(neo).eval(), transformers.GPT2LMHeadModel(gpt).eval()
+    given = {"input_ids": torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))}
+    mapping = automatch.match(source, target, source_inputs=given, target_inputs=given)
+    assert mapping["transformer.h.1.attn.c_attn.weight"].status == "proved"
+    assert "3.464" in text(mapping["transformer.h.1.attn.c_attn.weight"].expr)  # type: ignore[arg-type]
+    target.load_state_dict(mapping.apply(source.state_dict()), strict=False)
+    with torch.no_grad():
+        gap = (source(**given).logits - target(**given).logits).abs().max()
+    assert float(gap) < 1e-5
