@@ -57,11 +57,11 @@ def test_the_file_remembers_what_was_proved_and_for_which_functions(pair: Layout
 
 
 def test_how_a_mapping_was_found_makes_no_other_function_of_a_model() -> None:
-    pair = next(pair for pair in LAYOUTS if pair.name == "patchconv_to_patchlinear")
+    pair = next(pair for pair in LAYOUTS if pair.name == "llama_to_fused")  # rotary layouts are only found by a search
     inputs = pair.inputs()
     exact = matched(pair).record
     traced = automatch.match(pair.source(), pair.target(), source_inputs=inputs, target_inputs=inputs, run=False).record
-    assert exact.entries[0].evidence.method == "colours"
+    assert "colours" in {entry.evidence.method for entry in exact.entries}
     assert (exact.source.function, exact.target.function) == (traced.source.function, traced.target.function)
 
 
