@@ -24,8 +24,10 @@ from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
 from automatch.core.mapping_file import read_text, write
 from automatch.errors import InputsError, MappingError, ModelError, RulesError, together
 from automatch.from_rules import adapt
+from automatch.inputs.prepare import warn
 from automatch.lift.keys import Keys
 from automatch.prove import prove, with_proof
+from automatch.prove.conversion import prepared_for
 from automatch.report.proof import proof_report
 from automatch.rules.build import Scope, build
 from automatch.rules.reading import read_term
@@ -66,7 +68,11 @@ def run(
         record = _record(mapping, teacher, student)
         stage("running both models")
         try:
-            proof = prove(record, teacher, student, our_inputs, their_inputs, draws=draws)
+            prepared = prepared_for(teacher, student, our_inputs, their_inputs)
+            if prepared.conflict:
+                raise InputsError(prepared.conflict)
+            warn(prepared, stacklevel=2)
+            proof = prove(record, teacher, student, our_inputs, their_inputs, draws=draws, prepared=prepared)
         except InputsError as error:
             raise InputsError(f"{error}\n{INPUTS_HELP}") from error
     proved = with_proof(record, proof)

@@ -62,7 +62,7 @@ def prepare(
     ours, theirs = distinct(ours), distinct(theirs)
     made = plan((source[0], ours), (target[0], theirs), known)
     names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
-    wrong = conflict(made, names)
+    wrong = conflict(made, names, known)
     told = tuple(remarks(made, names, known[1]))
     several = None if wrong else several_tokens(made)
     if several is not None and _both_work(source[0], target[0], several):

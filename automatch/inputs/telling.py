@@ -60,12 +60,16 @@ def _fault(leaf: Tensor, use: Use) -> str:
     return ""
 
 
-def conflict(made: Plan, names: Names) -> str:
+def conflict(made: Plan, names: Names, uses: tuple[Mapping[str, Use], Mapping[str, Use]]) -> str:
     """Inputs of both sides that should hold the same content and do not, as a message; empty where there are none.
 
     An input should, where neither it nor another of its kind and sizes has a partner on the other side. Masks are left
-    out (what one side keeps, the other may leave out), and so are whole numbers that differ by a constant (positions
-    counted from elsewhere).
+    out (what one side keeps, the other may leave out), and so are positions that are counted from elsewhere.
+
+    Args:
+        made: The inputs of both sides, paired.
+        names: The argument paths of both sides' inputs.
+        uses: What the inputs of both are to them, by argument path.
     """
     fed = {pairing.target for pairing in made.pairings}
     ours = [place for place, leaf in enumerate(made.source) if isinstance(leaf, Tensor) and place not in made.free]
@@ -73,7 +77,8 @@ def conflict(made: Plan, names: Names) -> str:
     lines = []
     for one in ours:
         for other in theirs:
-            if _should_agree(made.source[one], made.target[other]):
+            both = uses[0].get(names[0][one], Use()), uses[1].get(names[1][other], Use())
+            if _should_agree(made.source[one], made.target[other], both):
                 shapes = f"{list(made.source[one].shape)} and {list(made.target[other].shape)}"
                 lines.append(f"{names[0][one]} of the source and {names[1][other]} of the target, {shapes}")
     if not lines:
@@ -85,15 +90,19 @@ def conflict(made: Plan, names: Names) -> str:
     )
 
 
-def _should_agree(one: Tensor, other: Tensor) -> bool:
+def _should_agree(one: Tensor, other: Tensor, both: tuple[Use, Use]) -> bool:
     if one.is_meta or other.is_meta or not one.numel() or not same_kind(one, other):
         return False
-    if one.dtype == torch.bool or _is_binary(one) or _is_binary(other):
+    if one.dtype == torch.bool or any(use.kind == "mask" for use in both):
         return False
-    if one.is_floating_point() or one.shape != other.shape:
+    named = all(use.high > 2 for use in both)  # of more than two rows: no flags
+    if not named and (_is_binary(one) or _is_binary(other)):
+        return False
+    if one.is_floating_point() or one.shape != other.shape or one.dim() == 0:
         return True
     moved = one - other.to(one.dtype)
-    return not bool((moved == moved.flatten()[0]).all())
+    counts = bool((one.diff(dim=-1) == 1).all())
+    return not (counts and bool((moved == moved.flatten()[0]).all()))
 
 
 def _is_binary(leaf: Tensor) -> bool:
