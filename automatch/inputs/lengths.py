@@ -87,13 +87,16 @@ def _resized(sizes: Mapping[int, int], shape: Shape) -> Shape:
 
 
 def _lengthened(made: Plan, grow: Callable[[Shape], Shape]) -> Plan | None:
-    """A plan whose axes have other sizes; only where every tensor of both sides is one of the other's.
+    """A plan whose axes have other sizes; only where every tensor of both sides is one of the other's, or constant.
 
     Args:
         made: The plan.
         grow: Gives the new shape of an input.
     """
-    if made.loose or any(pairing.leaf is None for pairing in made.pairings):
+    fed = {pairing.target for pairing in made.pairings}
+    loose = [leaf for place, leaf in enumerate(made.source) if place not in made.free]
+    loose += [leaf for place, leaf in enumerate(made.target) if place not in fed]
+    if not all(map(_constant, loose)) or any(pairing.leaf is None for pairing in made.pairings):
         return None
     ours, theirs = ([_grown(leaf, grow) for leaf in leaves] for leaves in (made.source, made.target))
     if all(_same_size(new, old) for new, old in zip(ours, made.source, strict=True)):
@@ -133,6 +136,11 @@ def _grown(leaf: Any, grow: Callable[[Shape], Shape]) -> Any:
         if wanted != size:
             leaf = leaf.index_select(axis, torch.arange(wanted, device=leaf.device) % size)
     return leaf
+
+
+def _constant(leaf: Any) -> bool:
+    """Whether an input is of one number, as a mask that leaves nothing out: it has no content that must be shared."""
+    return not isinstance(leaf, Tensor) or not leaf.numel() or bool((leaf == leaf.flatten()[0]).all())
 
 
 def _same_size(one: Any, other: Any) -> bool:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automatch.inputs.draws import drawn
-from automatch.inputs.lengths import cuts
+from automatch.inputs.lengths import all_rows, cuts, longer, several_tokens
 from automatch.inputs.plan import Plan, plan
+from automatch.inputs.uses import Use
 from automatch.trace.inputs import normalise
 
 
@@ -118,3 +119,41 @@ def test_shortening_is_offered_only_where_both_sides_keep_the_same_content() -> 
     first, second = drawn(planned(x, x.transpose(1, 2)), None, (7, 6))
     assert torch.equal(first[0][0], x[:, :6])
     assert torch.equal(second[0][0], x[:, :6].transpose(1, 2))
+
+
+def test_longer_inputs_hold_the_same_content_and_constant_ones_come_along() -> None:
+    x, ones = torch.randn(2, 7, 4), torch.ones(2, 7).long()
+    made = planned({"x": x, "mask": ones}, x.transpose(1, 2))
+    assert made.loose == ("mask of the source",)
+    plans = {size: (more, plan) for size, more, plan in longer(made)}
+    more, grown = plans[7]
+    first, second = drawn(grown, torch.Generator().manual_seed(0))
+    assert first[1]["x"].shape == (2, more, 4)
+    assert torch.equal(first[1]["x"].transpose(1, 2), second[0][0])
+    assert torch.equal(first[1]["mask"], torch.ones(2, more).long())
+
+
+def test_inputs_whose_partner_is_unknown_are_not_grown() -> None:
+    x = torch.randn(2, 7, 4)
+    assert longer(planned({"x": x, "y": torch.randn(2, 7)}, x)) == ()
+    assert longer(planned(x, x.flatten(1))) == ()
+
+
+def test_as_many_batch_items_as_name_every_row() -> None:
+    ids = torch.tensor([[1, 2, 3]])
+    made = plan((Any_(), normalise({"ids": ids})), (Any_(), normalise({"ids": ids})), ({"ids": Use("rows", 0, 50)}, {}))
+    wide = all_rows(made, 4096)
+    assert wide is not None
+    first, second = drawn(wide, torch.Generator().manual_seed(0))
+    assert first[1]["ids"].unique().tolist() == list(range(50))
+    assert torch.equal(first[1]["ids"], second[1]["ids"])
+    assert all_rows(made, 40) is None
+    assert several_tokens(made) is None
+
+
+def test_one_token_becomes_several() -> None:
+    ids = torch.tensor([[4], [7]])
+    made = plan((Any_(), normalise(ids)), (Any_(), normalise(ids)), ({"args[0]": Use("rows", 0, 50)}, {}))
+    several = several_tokens(made)
+    assert several is not None
+    assert several.source[0].shape == several.target[0].shape == (2, 6)
