@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,6 +32,13 @@ def cuts(made: Plan) -> tuple[tuple[int, int], ...]:
 def longer(made: Plan) -> tuple[tuple[int, int, Plan], ...]:
     """Axis sizes that may be a length, each with a larger one and the inputs of that size."""
     tried = [(size, size + max(1, size // 2)) for size in _sizes(made)]
+    plans = [(size, more, _lengthened(made, partial(_resized, {size: more}))) for size, more in tried]
+    return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
+
+
+def as_long_as(made: Plan, sizes: Collection[int]) -> tuple[tuple[int, int, Plan], ...]:
+    """The inputs in each of these sizes, in the place of each smaller one that may be a length; longest first."""
+    tried = [(size, more) for more in sorted(sizes, reverse=True) for size in _sizes(made) if more > size]
     plans = [(size, more, _lengthened(made, partial(_resized, {size: more}))) for size, more in tried]
     return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
 

@@ -14,7 +14,7 @@ from automatch.inputs.plan import Plan
 from automatch.inputs.prepare import Prepared, prepare
 from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
-from automatch.prove.other_inputs import Others, all_rows_named, other_lengths, other_masks
+from automatch.prove.other_inputs import Others, all_positions, all_rows_named, other_lengths, other_masks
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
@@ -115,7 +115,7 @@ def prove_conversion(
     if record.outcome != "agree":
         return Proof(record, {})
     others = Others(setting, EXTRA * draws, trials[0].pairs, ledger)
-    for also in (other_lengths, all_rows_named):
+    for also in (other_lengths, all_positions, all_rows_named):
         record = also(record, others)
         if record.outcome != "agree":
             return Proof(record, {})

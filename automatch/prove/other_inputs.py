@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from automatch.core.mapping import ProofRecord
 from automatch.inputs.draws import has_masks
-from automatch.inputs.lengths import all_rows, cuts, longer
+from automatch.inputs.lengths import all_rows, as_long_as, cuts, longer
 from automatch.prove.influence import Ledger
 from automatch.prove.outputs import OutputPair
 from automatch.prove.trial import Draw, Setting, attempt
@@ -18,6 +18,9 @@ MOST_ROWS, MOST_WORK = 4096, 4_000_000_000
 
 LENGTHS = 12
 """Shorter and longer inputs that are tried until both models take them."""
+
+LONG = 16
+"""Lengths that some table has rows for, tried until both models take one and agree."""
 
 NAMED = 3
 """Draws on which all rows are named, where chance may have hidden a few elements."""
@@ -83,11 +86,36 @@ def _first_length(
     return [], differing
 
 
+def all_positions(record: ProofRecord, others: Others) -> ProofRecord:
+    """Run both models on inputs as long as a table of positions may be, where that costs little: its rows show then.
+
+    Which table that is, is not known: the sizes that weights of both models have are tried, the longest first. Models
+    that differ on such inputs may have been made for shorter ones; then it shows nothing.
+    """
+    setting = others.setting
+    most = min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting)))
+    held = [tensor for model in (setting.source, setting.target) for tensor in state(model).values()]
+    sizes = {size - less for tensor in held for size in tensor.shape[:2] for less in (0, 1, 2)}
+    tried = as_long_as(setting.inputs, [size for size in sizes if 2 < size <= most])
+    fitting = [made for _, _, made in tried if all(made.source[place].numel() <= most for place in made.free)]
+    for made in fitting[:LONG]:
+        long = replace(setting, inputs=made)
+        trial = attempt(long, Draw(others.number, Manner(temper=0.4)), others.pairs, None)
+        if not trial.failure and all(found.largest <= record.tolerance for found in trial.gaps):
+            attempt(long, Draw(others.number, Manner(temper=0.4)), others.pairs, others.ledger)
+            return record
+    return record
+
+
+def _numbers(setting: Setting) -> int:
+    """How many numbers both models hold."""
+    return sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
+
+
 def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
     """Run both models on so many batch items that every row of their tables is named, where that costs little."""
     setting, ledger = others.setting, others.ledger
-    numbers = sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
-    made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, numbers)))
+    made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting))))
     if made is None:
         return record
     wide = replace(setting, inputs=made)
