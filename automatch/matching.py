@@ -125,8 +125,7 @@ def match(
         return Mapping(_through_twins(pair, small, budget_s))
     graphs = pair.graphs()
     structural = pair.by_structure(graphs)
-    asked = "run=False was asked for" if not run else "device='meta' was asked for" if device == "meta" else ""
-    reason, following = _reason_not_to_run(pair, structural, graphs, asked)
+    reason, following = _reason_not_to_run(pair, structural, graphs, run, device)
     if reason:
         return Mapping(replace(structural, not_run=reason, next_step=following))
     return Mapping(settled(pair.bench(graphs), structural, budget_s))
@@ -207,7 +206,7 @@ def _refuse_meta(pair: _Pair, device: Device) -> None:
 
 
 def _reason_not_to_run(
-    pair: _Pair, structural: MappingRecord, graphs: tuple[Graph, Graph], asked: str
+    pair: _Pair, structural: MappingRecord, graphs: tuple[Graph, Graph], run: bool, device: Device
 ) -> tuple[str, str]:
     """Why both models are not run, and what would prove the mapping; empty where they are run."""
     for label, side in pair.sides:
@@ -220,9 +219,13 @@ def _reason_not_to_run(
     different = impossible(structural, *graphs)
     if different:
         return f"the models are two functions, which no run can compare: {different}", ""
+    if not run:
+        return "a run was not wanted (run=False, --no-run)", "match again with one"
     if pair.on_meta:
         return f"{pair.on_meta} on the meta device", _WITH_NUMBERS
-    return (asked, "match again without it") if asked else ("", "")
+    if device == "meta":
+        return "the models' numbers were to be left aside (device='meta')", _WITH_NUMBERS
+    return "", ""
 
 
 _NAME_BOTH = "name factories of both models: automatch prove SOURCE TARGET --mapping FILE"

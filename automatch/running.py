@@ -18,6 +18,9 @@ from automatch.repair import repaired
 WRONG = 1e-5
 """A gap from which on a wrong weight may be the cause; below, numbers that somebody rounded to float32 are."""
 
+SAME = "give both models inputs of the same content on which they give outputs of the same shape"
+"""What to do where nothing could be compared."""
+
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
 
@@ -97,7 +100,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: 
         return _noted(replace(likeliest, not_run=why), exact.note)
     judged = bench.judged(likeliest, locate=True)
     if judged.proof is not None and judged.proof.outcome == "nothing":
-        judged = replace(judged, not_run=judged.proof.reason)
+        judged = replace(judged, not_run=judged.proof.reason, next_step=SAME)
     if _gap(judged) >= WRONG:
         suspected = replace(likeliest, proof=judged.proof)
         both = bench.source, bench.target, None, None

@@ -179,13 +179,13 @@ def test_an_operator_that_differs_is_named_and_what_lies_before_it_keeps_its_sta
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"run": False}, "run=False was asked for"), ({"device": "meta"}, "device='meta' was asked for")],
+    [({"run": False}, "a run was not wanted"), ({"device": "meta"}, "the models' numbers were to be left aside")],
     ids=["run", "device"],
 )
 def test_what_is_not_run_is_asked_for_and_says_so(options: dict[str, Any], reason: str) -> None:
     mapping, _ = matched(Words(), Words(), IDS, **options)
     assert mapping.verdict == "not run"
-    assert mapping.record.not_run == reason
+    assert mapping.record.not_run.startswith(reason)
     assert {entry.status for entry in mapping.entries} == {"structural"}
 
 

@@ -51,6 +51,7 @@ def update(record: MappingRecord, path: str | os.PathLike[str]) -> bool:
             return False
         _refuse_mapping_file(path)
     content = written(record)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, MappingError) as temporary:
         temporary.write_bytes(content.encode())
     return True

@@ -132,6 +132,8 @@ def check(mapping: Path, expected: Path, /, *, update: Flag = False) -> int:
     from automatch.mapping import load
 
     found = load(mapping)
+    if not expected.exists() and not update:
+        raise AutomatchError(f"{expected}: there is no such expectation file.\nNext: --update writes it.")
     told(found.record, str(mapping))
     report = found.check(expected) if expected.exists() or not update else None
     if report is not None:

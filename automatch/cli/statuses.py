@@ -54,7 +54,11 @@ def shortfall(record: MappingRecord, require: Requirement) -> str:
     if require == "complete":
         return left_open(record)
     met = record.verdict == "proved" if require == "proved" else is_good(record.verdict)
-    return "" if met else f"--require {require} is not met: the verdict is {record.verdict!r}"
+    if met:
+        return ""
+    short = [entry.target for entry in record.entries if entry.status != "proved"] if is_good(record.verdict) else []
+    which = f"; not proved: {_some(short)}" if short else ""
+    return f"--require {require} is not met: the verdict is {record.verdict!r}{which}"
 
 
 def left_open(record: MappingRecord) -> str:

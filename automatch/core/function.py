@@ -21,6 +21,8 @@ _MOVES = frozenset(
     "unflatten unsafe_chunk unsafe_split unsqueeze view view_as".split()
 )
 """Operators that only say where values stand; the list of operators is shorter without them."""
+_SAME = frozenset("alias clone contiguous detach lift_fresh lift_fresh_copy".split())
+"""Operators that give what they are given: whether they are recorded depends on where a model stood."""
 _SCALED = frozenset(
     "add sub rsub mul div pow floor_divide remainder fmod addcmul clamp clamp_min clamp_max masked_fill fill full "
     "full_like eq ne lt le gt ge triu tril".split()
@@ -96,6 +98,9 @@ def _lines(graph: Graph, live: list[Node]) -> Iterator[str]:
         if node.op in _LEAVES:
             continue
         yield from _leaf_lines(operands(node), graph, numbers)
+        if node.op in _SAME:
+            numbers[node.index] = numbers[operands(node)[0]]
+            continue
         numbers[node.index] = len(numbers)
         yield f"{node.op} {_arguments(node, numbers)} {_kind(node)}"
     yield from _leaf_lines(graph.outputs, graph, numbers)

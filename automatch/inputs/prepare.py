@@ -19,7 +19,7 @@ from automatch.inputs.plan import Plan, plan
 from automatch.inputs.telling import conflict, remarks
 from automatch.inputs.uses import Use, uses
 from automatch.trace import trace
-from automatch.trace.inputs import Inputs, leaf_paths
+from automatch.trace.inputs import GIVEN, Inputs, leaf_paths
 
 Uses = Mapping[str, Use]
 
@@ -63,11 +63,18 @@ def prepare(
     made = plan((source[0], ours), (target[0], theirs), known)
     names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
     wrong = conflict(made, names, known)
-    told = tuple(remarks(made, names, known[1]))
+    told = (*_unlike(ours, theirs), *remarks(made, names, known[1]))
     several = None if wrong else several_tokens(made)
     if several is not None and _both_work(source[0], target[0], several):
         made = several
     return Prepared(ours, theirs, made, told, wrong)
+
+
+def _unlike(ours: Inputs, theirs: Inputs) -> tuple[str, ...]:
+    """That one side's inputs are the caller's and the other's are not, where they do not fit together."""
+    if ours.source == theirs.source or GIVEN not in (ours.source, theirs.source):
+        return ()
+    return (f"the source runs on {ours.source} and the target on {theirs.source}, which may not belong together",)
 
 
 def uses_of(model: nn.Module, inputs: Inputs) -> Uses:

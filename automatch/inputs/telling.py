@@ -100,9 +100,11 @@ def _should_agree(one: Tensor, other: Tensor, both: tuple[Use, Use]) -> bool:
         return False
     if one.is_floating_point() or one.shape != other.shape or one.dim() == 0:
         return True
-    moved = one - other.to(one.dtype)
-    counts = bool((one.diff(dim=-1) == 1).all())
-    return not (counts and bool((moved == moved.flatten()[0]).all()))
+    moved = other.to(one.dtype) - one
+    counts = bool((one.diff(dim=-1) == 1).all()) and bool((moved == moved.flatten()[0]).all())
+    # a table with as many rows more is one whose positions are counted from there
+    as_tables = both[1].high - both[0].high == int(moved.flatten()[0])
+    return not (counts and (as_tables or any(use.kind == "positions" for use in both)))
 
 
 def _is_binary(leaf: Tensor) -> bool:

@@ -6,7 +6,7 @@ the set of its entries, and no name, shape or order is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 from math import isfinite, prod
@@ -31,6 +31,9 @@ FEW = 16
 EVEN = 0.95
 """Nor is one whose entries are almost all of one size: its form is that of any other such."""
 
+APART = 1e-3
+"""How far from one a factor is, at least, that makes a value a multiple of another."""
+
 CROWDED = 1.0
 """Numbers times closeness, above which so many are known that a wrong one has a neighbour by chance."""
 
@@ -45,12 +48,12 @@ class Known:
 
     Attributes:
         values: All its numbers, sorted.
-        forms: Of each of its values, what stays when it is multiplied by a number.
+        forms: What stays of each of its values when it is multiplied by a number, and of what sizes there are such.
         close: How close two numbers must be to be the same.
     """
 
     values: Tensor
-    forms: frozenset[tuple[int, ...]]
+    forms: Mapping[tuple[int, ...], tuple[float, ...]]
     close: float
 
     def share(self, value: Tensor) -> float:
@@ -65,7 +68,13 @@ class Known:
         crowded = self.close * self.values.numel() > CROWDED
         if not crowded and self.share(value) >= NEARLY:
             return True
-        return any(near in self.forms for near in around(form_of(telling(value), self.close)))
+        entries = telling(value)
+        sizes = [size for near in around(form_of(entries, self.close)) for size in self.forms.get(near, ())]
+        return any(self._is_multiple(_size(entries) / size) for size in sizes)
+
+    def _is_multiple(self, factor: float) -> bool:
+        """Whether a factor is one that people put into weights: next to one it is another epsilon."""
+        return abs(factor - 1) <= 100 * self.close or abs(factor - 1) > APART
 
     def _among(self, entries: Tensor) -> Tensor:
         after = torch.searchsorted(self.values, entries).clamp(max=len(self.values) - 1)
@@ -79,8 +88,15 @@ def known(steps: Iterable[Step], close: float) -> Known:
     """What a side's steps compute, all together."""
     parts = [entries for step in steps if (entries := telling(step.value)).numel()]
     values = torch.cat(parts).sort().values if parts else torch.zeros(0, dtype=torch.float64)
-    forms = frozenset(form for part in parts if (form := form_of(part, close)))
+    forms: dict[tuple[int, ...], tuple[float, ...]] = {}
+    for part in parts:
+        form = form_of(part, close)
+        forms |= {form: (*forms.get(form, ()), _size(part))} if form else {}
     return Known(values, forms, close)
+
+
+def _size(entries: Tensor) -> float:
+    return float(entries.square().mean().sqrt())
 
 
 def telling(value: Tensor) -> Tensor:

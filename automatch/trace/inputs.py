@@ -17,6 +17,10 @@ from automatch.errors import InputsError
 _CASTABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+GIVEN = "the given inputs"
+"""Where inputs of the caller's come from, as a message says it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What a model's forward is called with.
@@ -29,7 +33,7 @@ class Inputs:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    source: str = "the given inputs"
+    source: str = GIVEN
 
 
 def derived(model: nn.Module) -> Inputs | None:

@@ -115,10 +115,23 @@ def test_a_proof_on_content_of_their_own_shows_nothing_and_says_why() -> None:
     assert "ids of the source and ids of the target" in proof.reason
 
 
-def test_masks_and_positions_counted_from_elsewhere_are_no_contradiction() -> None:
-    model = Words()
-    for ours, theirs in (
-        ((IDS, torch.ones_like(IDS)), (IDS, torch.tensor([[1, 1, 1, 1, 1, 0]] * 2))),
-        ((torch.arange(6)[None],), (torch.arange(2, 8)[None],)),
-    ):
-        assert prepare((model, normalise(ours)), (model, normalise(theirs))).conflict == ""
+def test_masks_are_no_contradiction() -> None:
+    ours, theirs = (IDS, torch.ones_like(IDS)), (IDS, torch.tensor([[1, 1, 1, 1, 1, 0]] * 2))
+    assert prepare((Words(), normalise(ours)), (Words(), normalise(theirs))).conflict == ""
+
+
+def look_up(rows: int) -> Net:
+    return Net(lambda m, x: m.o(m.e(x).tanh()), e=nn.Embedding(rows, 8), o=nn.Linear(8, 3))
+
+
+def test_positions_may_be_counted_from_elsewhere_and_words_may_not() -> None:
+    ours, theirs = normalise((torch.arange(6)[None],)), normalise((torch.arange(2, 8)[None],))
+    assert prepare((look_up(20), ours), (look_up(22), theirs)).conflict == ""
+    assert "different numbers" in prepare((look_up(20), ours), (look_up(20), theirs)).conflict
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_ids_of_zeros_and_ones_are_no_mask(number: int) -> None:
+    given = torch.full((1, 6), number)
+    assert "ids of the source and ids of the target" in refused(IDS[:1], given)
+    assert "ids of the source and ids of the target" in refused(given, IDS[:1])
