@@ -93,7 +93,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: 
 
     A search that did not end in balance contributes nothing.
     """
-    likeliest = next(_candidates(structural, exact)) if exact.balanced else structural
+    likeliest = next(_candidates(structural, exact), structural) if exact.balanced else structural
     if _has_resized(likeliest):
         resized = [e for e in likeliest.entries if e.expr is not None and resizes(e.expr)]
         why = f"{len(resized)} weights have other sizes in the source, such as {resized[0].target}"

@@ -61,6 +61,7 @@ class _Weight:
     seen: int = 0
     problem: str = ""
     unseen: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    made_up: bool = False
 
     def summands(self, chosen: Flags) -> Ints:
         """Of how many source elements those chosen are made."""
@@ -70,7 +71,12 @@ class _Weight:
 
     @property
     def plain(self) -> bool:
-        """Whether what was seen is made in one way: no element of several summands where others have one."""
+        """Whether what was seen is made in one way, which the rest goes on with.
+
+        That is, no element has several summands where others have one.
+        """
+        if self.made_up:
+            return False
         seen = self.summands(~self.unseen)
         return not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
 
@@ -237,7 +243,8 @@ def _extend(made: Answer, one: _Weight) -> None:
                 filled.append(column)
                 continue
             left |= one.missing
-        changed, missing = extended(column, one.missing, one.shape, shapes)
+        changed, missing, made_up = extended(column, one.missing, one.shape, shapes)
+        one.made_up = one.made_up or made_up
         filled.append(changed)
         left |= missing
     one.columns, one.missing = filled, left if one.columns else one.missing

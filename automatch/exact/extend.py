@@ -36,7 +36,7 @@ class Column:
 
 def extended(
     column: Column, missing: Flags, shape: tuple[int, ...], shapes: dict[int, tuple[int, ...]]
-) -> tuple[Column, Flags]:
+) -> tuple[Column, Flags, bool]:
     """Fill in missing elements along the axes.
 
     Args:
@@ -46,30 +46,34 @@ def extended(
         shapes: The shapes of the origins.
 
     Returns:
-        The column with more elements, and which are still missing. Where a weight goes on past the end of its only
+        The column with more elements, which are still missing, and whether some follow no step of the seen ones: as
+        many places are left as coordinates, and take them in order. Where a weight goes on past the end of its only
         source (a padded vocabulary), what lies beyond has no origin: it is padding.
 
     Example:
         >>> known = Column(np.array([0, 0, -1, -1]), np.array([0, 1, 0, 0]), np.ones(4))
-        >>> filled, left = extended(known, np.array([False, False, True, True]), (2, 2), {0: (2, 2)})
-        >>> filled.index.tolist(), left.any()
-        ([0, 1, 2, 3], np.False_)
+        >>> filled, left, made_up = extended(known, np.array([False, False, True, True]), (2, 2), {0: (2, 2)})
+        >>> filled.index.tolist(), left.any(), made_up
+        ([0, 1, 2, 3], np.False_, False)
     """
+    made_up = False
     origins = [int(origin) for origin in np.unique(column.origin[~missing & (column.origin >= 0)])]
     for origin in origins:
         if missing.any():
-            column, missing = _from_one(column, missing, shape, origin, shapes[origin], alone=len(origins) == 1)
-    return column, missing
+            alone = len(origins) == 1
+            column, missing, guessed = _from_one(column, missing, shape, origin, shapes[origin], alone)
+            made_up |= guessed
+    return column, missing, made_up
 
 
 def _from_one(
     column: Column, missing: Flags, shape: tuple[int, ...], origin: int, source: tuple[int, ...], alone: bool
-) -> tuple[Column, Flags]:
+) -> tuple[Column, Flags, bool]:
     """Fill in missing elements from one origin."""
     living = ~missing & (column.origin == origin)
     maps = _axis_maps(column.index, living, shape, source, alone)
     if maps is None:
-        return column, missing
+        return column, missing, False
     dead = np.flatnonzero(missing)
     index, found, beyond = _through(maps, dead, shape, source)
     missing = _set(missing, dead[beyond | found], False)
@@ -81,7 +85,7 @@ def _from_one(
         index=_set(column.index, dead, index),
         scale=_set(column.scale, dead, scale[0]),
     )
-    return filled, missing
+    return filled, missing, maps.made_up and bool(len(dead))
 
 
 def _set(values: np.ndarray, places: Ints, new: object) -> np.ndarray:
@@ -99,12 +103,14 @@ class _Maps:
         along: For each pair, the source coordinate of every target coordinate; `NONE` or `BEYOND` where there is none.
         base: The source coordinates along the axes that do not vary.
         within: Other target axes, with the coordinates at which the source was seen.
+        made_up: Whether coordinates that follow no step of the seen ones were given what was left.
     """
 
     pairs: tuple[tuple[int, int], ...]
     along: tuple[Ints, ...]
     base: Ints
     within: tuple[tuple[int, Flags], ...]
+    made_up: bool
 
 
 def _axis_maps(
@@ -125,7 +131,8 @@ def _axis_maps(
         still = _still(ours, rest, shape, source, varying)
         extra = tuple(_filled(_one(ours[0, i], theirs[0, j], shape[i]), source[j], True) for i, j in still)
         within = _seen_places(ours, [axis for axis in rest if axis not in dict(still)], shape, alone)
-        return _Maps((*pairs, *still), (*filled, *extra), theirs[0], within)
+        made_up = any(_step(column) is None and bool((column < 0).any()) for column in seen)
+        return _Maps((*pairs, *still), (*filled, *extra), theirs[0], within, made_up)
     return None
 
 
@@ -169,21 +176,30 @@ def _along(ours: Ints, theirs: Ints, size: int) -> Ints | None:
     return column if (column[ours] == theirs).all() else None
 
 
-def _filled(column: Ints, size: int, alone: bool) -> Ints:
-    """Coordinates that were not seen, where the seen ones keep one distance, or where as many are left over."""
+def _step(column: Ints) -> tuple[int, int] | None:
+    """The direction and the distance that all seen coordinates keep: `direction * place + distance`; None if none."""
     seen = np.flatnonzero(column >= 0)
+    for direction in (1, -1):
+        distance = np.unique(column[seen] - direction * seen)
+        if len(distance) == 1:
+            return direction, int(distance[0])
+    return None
+
+
+def _filled(column: Ints, size: int, alone: bool) -> Ints:
+    """Coordinates that were not seen, where the seen ones keep one step, or where as many are left over."""
     unseen = np.flatnonzero(column < 0)
     if not len(unseen) or not alone:
         return column
-    distance = np.unique(column[seen] - seen)
-    if len(distance) == 1:
-        moved = unseen + distance[0]
+    step = _step(column)
+    if step is not None:
+        moved = step[0] * unseen + step[1]
         inside = (moved >= 0) & (moved < size)
         # past the end lies padding only where all of the source lies before it
-        past = (moved >= size) & (distance[0] <= 0)
+        past = (moved >= size) & (step[1] <= 0)
         filled: Ints = _set(column, unseen, np.where(inside, moved, np.where(past, BEYOND, NONE)))
         return filled
-    spare = np.setdiff1d(np.arange(size), column[seen])
+    spare = np.setdiff1d(np.arange(size), column[column >= 0])
     return _set(column, unseen, spare) if len(spare) == len(unseen) else column
 
 

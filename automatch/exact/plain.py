@@ -57,11 +57,10 @@ def _entry(structural: Entry, exact: Exact, chooses: bool, continues: bool) -> E
     if known and continues and _agrees(structural, found):
         share = f"{found.seen:,} of {found.of:,} elements"
         return _with_reason(structural, f"the outputs tell {share}, and they are as structure says; so is the rest")
-    longer = not known and _same_sources(structural, told)  # the same weight, padded past its end
-    continued = found.plain and (longer or (known and not found.padded))
-    if key in exact.entries and (found.unseen is None or continued):
+    if key in exact.entries and (found.unseen is None or (found.plain and not found.padded)):
         return told
-    return replace(_with_reason(told, "what no output tells is made up from what was seen"), status="guessed")
+    reason = "what no output tells is padded with zeros" if found.padded else "what no output tells is made up"
+    return replace(_with_reason(told, reason), status="guessed")
 
 
 def _agrees(structural: Entry, found: Determined) -> bool:
@@ -81,10 +80,6 @@ def _agrees(structural: Entry, found: Determined) -> bool:
     except MappingError:
         return False
     return torch.allclose(one, other, rtol=1e-6, atol=1e-9)
-
-
-def _same_sources(structural: Entry, told: Entry) -> bool:
-    return set(told.sources) == set(structural.sources)
 
 
 def _with_reason(entry: Entry, reason: str) -> Entry:

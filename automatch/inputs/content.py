@@ -39,6 +39,10 @@ class Asked:
     uses: Mapping[str, Use]
 
 
+FLAGS = 4
+"""Rows of a table up to which they are flags rather than words."""
+
+
 def is_blank(model: nn.Module, inputs: Inputs) -> bool:
     """Whether an input has a shape and no content, for a model that holds numbers."""
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
@@ -112,7 +116,7 @@ def _filled(source: Asked, target: Asked, seed: int, masks: str) -> tuple[Inputs
     for side, leaves in zip(sides, (ours, theirs), strict=True):
         for place, leaf in enumerate(leaves):
             if _blank(leaf):
-                leaves[place] = _content(leaf, side.use(place), generator, masks)
+                leaves[place] = _alone(leaf, side.use(place), generator)
     return sides[0].with_leaves(ours), sides[1].with_leaves(theirs)
 
 
@@ -141,7 +145,8 @@ class _Leaves:
 def _partners(ours: _Leaves, theirs: _Leaves) -> Iterator[tuple[int, int]]:
     """Inputs of both sides that hold the same content, a bare shape on one side at least."""
     taken: set[int] = set()
-    for other, leaf in enumerate(theirs.leaves):
+    for other in sorted(range(len(theirs.leaves)), key=lambda place: theirs.names[place] not in ours.names):
+        leaf = theirs.leaves[other]
         fits = [
             (ours.names[one] != theirs.names[other], ours.use(one).kind != theirs.use(other).kind, one)
             for one, mine in enumerate(ours.leaves)
@@ -162,9 +167,19 @@ def _arranged_like(content: Tensor, blank: Tensor) -> Tensor:
     return plain.permute(axes).reshape(blank.shape).to(blank.dtype)
 
 
+def _alone(leaf: Tensor, use: Use, generator: torch.Generator) -> Tensor:
+    """Content for an input that the other side does not have: what changes nothing, where that is known.
+
+    A mask that leaves nothing out; the first row of a table of so few that they are flags (token types).
+    """
+    if use.kind == "rows" and use.high <= FLAGS:
+        return _zeros(leaf)
+    return _content(leaf, use, generator, "whole")
+
+
 def _content(leaf: Tensor, use: Use, generator: torch.Generator, masks: str) -> Tensor:
     shape = tuple(leaf.shape)
-    if leaf.is_floating_point() or leaf.is_complex():
+    if leaf.is_complex() or (leaf.is_floating_point() and use.kind != "mask"):
         return _noise(leaf, generator)
     if use.kind == "mask" or leaf.dtype == torch.bool:
         mask = torch.ones(shape, dtype=torch.bool) if masks == "whole" else padded_mask(shape, generator)

@@ -111,7 +111,7 @@ def _fresh(leaf: Tensor, reached: Tensor, use: Use | None, generator: torch.Gene
         content = padded_mask(tuple(leaf.shape), generator).to(leaf)
     elif leaf.dtype != torch.bool and not leaf.is_floating_point() and use is not None and use.high:
         content = _fresh_rows(leaf, use, generator).to(leaf)
-    elif not _is_free(leaf):
+    elif not _is_free(leaf) or (use is not None and use.kind == "mask"):
         return leaf
     elif not leaf.is_floating_point():
         content = _fresh_numbers(leaf, use, generator)
@@ -178,7 +178,7 @@ def _is_free(leaf: Tensor) -> bool:
 
 def _is_mask(leaf: Tensor, use: Use | None) -> bool:
     """Whether an input says what counts: truth values, or zeros and ones that its model uses as such."""
-    if leaf.numel() == 0 or leaf.dim() == 0 or leaf.is_floating_point() or leaf.is_complex():
+    if leaf.numel() == 0 or leaf.dim() == 0 or leaf.is_complex():
         return False
     if leaf.dtype == torch.bool:
         return True

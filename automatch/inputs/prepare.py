@@ -57,13 +57,14 @@ def prepare(
         found = [uses_of(model, inputs) for model, inputs in (source, target)]
         known = found[0], found[1]
     ours, theirs = source[1], target[1]
-    if is_blank(*source) or is_blank(*target):
+    drawn_here = is_blank(*source) or is_blank(*target)
+    if drawn_here:
         ours, theirs = filled(Asked(source[0], ours, known[0]), Asked(target[0], theirs, known[1]))
     ours, theirs = distinct(ours), distinct(theirs)
     made = plan((source[0], ours), (target[0], theirs), known)
     names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
     wrong = conflict(made, names, known)
-    told = (*_unlike(ours, theirs), *remarks(made, names, known[1]))
+    told = _unlike(ours, theirs) if drawn_here else (*_unlike(ours, theirs), *remarks(made, names, known))
     several = None if wrong else several_tokens(made)
     if several is not None and _both_work(source[0], target[0], several):
         made = several
@@ -89,9 +90,9 @@ def uses_of(model: nn.Module, inputs: Inputs) -> Uses:
 
 
 def warn(made: Prepared, stacklevel: int) -> None:
-    """Warn of what cannot tell, at the caller's line; other inputs are drawn beside it."""
+    """Warn of what cannot tell, at the caller's line."""
     for remark in made.remarks:
-        warnings.warn(f"{remark}; other inputs were drawn beside it", InputsWarning, stacklevel=stacklevel)
+        warnings.warn(remark, InputsWarning, stacklevel=stacklevel)
 
 
 def searched(made: Prepared, source: nn.Module, target: nn.Module, seed: int = 0) -> tuple[Inputs, Inputs]:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from automatch.inputs.content import FLAGS
 from automatch.inputs.plan import Plan, same_kind
 from automatch.inputs.uses import Use
 
@@ -15,34 +16,51 @@ Names: TypeAlias = "tuple[Sequence[str], Sequence[str]]"
 """The argument paths of the source's inputs and of the target's."""
 
 
-def remarks(made: Plan, names: Names, theirs: Mapping[str, Use]) -> Iterator[str]:
+def remarks(made: Plan, names: Names, uses: tuple[Mapping[str, Use], Mapping[str, Use]]) -> Iterator[str]:
     """What of both sides' inputs cannot tell right weights from wrong ones, a sentence each.
 
     Args:
-        made: The inputs of both sides, paired.
+        made: The inputs of both sides, as the caller gives them, paired.
         names: The argument paths of both sides' inputs.
-        theirs: What the target's inputs are to it, for those that hold none of the source's.
+        uses: What the inputs of both are to them, by argument path.
     """
     fed = {pairing.target for pairing in made.pairings}
     for place, (name, leaf) in enumerate(zip(names[0], made.source, strict=True)):
-        yield from _remark(f"the source's {name}", leaf, made.uses.get(place, Use()))
+        use = made.uses.get(place) or uses[0].get(name, Use())
+        yield from _remark(f"the source's {name}", leaf, use, shared=place in made.free)
     for place, (name, leaf) in enumerate(zip(names[1], made.target, strict=True)):
-        yield from _remark(f"the target's {name}", leaf, theirs.get(name, Use())) if place not in fed else ()
+        if place not in fed:
+            yield from _remark(f"the target's {name}", leaf, uses[1].get(name, Use()), shared=False)
+    yield from _alike(made.source, names[0])
 
 
-def _remark(name: str, leaf: Any, use: Use) -> Iterator[str]:
+def _remark(name: str, leaf: Any, use: Use, shared: bool) -> Iterator[str]:
     if not isinstance(leaf, Tensor) or leaf.is_complex() or leaf.is_meta or leaf.dim() == 0 or not leaf.numel():
         return
     said = _fault(leaf, use)
     if said:
-        yield f"{name} {said}"
+        kept = "other content was drawn beside it" if shared else "it was kept: the other side has no such input"
+        yield f"{name} {said}; {kept}"
+
+
+def _alike(leaves: Sequence[Any], names: Sequence[str]) -> Iterator[str]:
+    """Inputs of one side that hold the same content: which of the other side's is which, only names can tell."""
+    for place, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tensor) or leaf.dtype == torch.bool or leaf.dim() < 2:
+            continue
+        for other in range(place):
+            held = leaves[other]
+            varied = isinstance(held, Tensor) and held.numel() > 1 and bool((held != held.flatten()[0]).any())
+            if varied and held.dtype == leaf.dtype and torch.equal(held, leaf):
+                both = f"{names[other]} and {names[place]}"
+                yield f"the source's {both} hold the same content: which is which was told by name and order"
 
 
 def _fault(leaf: Tensor, use: Use) -> str:
     """Why an input tells little, and what would tell more; empty where nothing is wrong with it."""
     first = leaf.flatten()[0]
     constant, number = bool((leaf == first).all()) and leaf.numel() > 1, f"{first.item():g}"
-    binary = not leaf.is_floating_point() and bool(((leaf == 0) | (leaf == 1)).all())
+    binary = bool(((leaf == 0) | (leaf == 1)).all())
     whole = not leaf.is_floating_point()
     if constant and (leaf.dtype == torch.bool or (binary and use.kind == "mask")):
         return f"is a mask of {number} everywhere: what it leaves out is never seen; mask the end of some rows"
@@ -55,7 +73,7 @@ def _fault(leaf: Tensor, use: Use) -> str:
     if whole and use.kind == "rows" and leaf.dim() > 1 and leaf.shape[1] == 1:
         return "holds a single token: attention over one says nothing of queries and keys; give six or more"
     alike = leaf.dim() > 1 and leaf.shape[0] > 1 and bool((leaf == leaf[:1]).all())
-    if alike and use.kind in ("rows", "content"):
+    if alike and (use.kind == "content" or (use.kind == "rows" and use.high > 4)):
         return f"holds {leaf.shape[0]} batch items that are alike: give items that differ"
     return ""
 
@@ -85,14 +103,17 @@ def conflict(made: Plan, names: Names, uses: tuple[Mapping[str, Use], Mapping[st
         return ""
     told = "\n".join(f"  {line}" for line in lines)
     return (
-        "both models must be run on the same content, but these inputs of one kind hold different numbers:\n"
+        "both models must be run on the same content, but these inputs of one kind do not hold it:\n"
         f"{told}\nNext: give both sides the same tensors, or their shapes alone."
     )
 
 
 def _should_agree(one: Tensor, other: Tensor, both: tuple[Use, Use]) -> bool:
-    if one.is_meta or other.is_meta or not one.numel() or not same_kind(one, other):
+    if one.is_meta or other.is_meta or not one.numel():
         return False
+    words = all(use.kind == "rows" and use.high > FLAGS for use in both)
+    if not same_kind(one, other):
+        return words and one.dim() == other.dim()  # texts of other lengths
     if one.dtype == torch.bool or any(use.kind == "mask" for use in both):
         return False
     named = all(use.high > 2 for use in both)  # of more than two rows: no flags

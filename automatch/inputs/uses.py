@@ -18,14 +18,20 @@ Kind: TypeAlias = Literal["rows", "mask", "positions", "content"]
 _MOVES = frozenset(
     (
         "view reshape flatten unflatten unsqueeze squeeze expand expand_as broadcast_to permute transpose t movedim "
-        "contiguous clone to _to_copy type_as long int alias detach lift_fresh slice select narrow getitem unbind "
-        "split split_with_sizes chunk repeat repeat_interleave tile cat stack concat flip roll"
+        "contiguous clone clamp to _to_copy type_as long int alias detach lift_fresh slice select narrow getitem "
+        "unbind split split_with_sizes chunk repeat repeat_interleave tile cat stack concat flip roll"
     ).split()
 )
+_LOSSES = frozenset("cross_entropy_loss nll_loss nll_loss_nd nll_loss2d nll_loss_forward".split())
+"""Operators whose second operand names a class among the second axis of the first."""
+
 _TABLES = {"embedding": 0, "embedding_bag": 0, "index_select": 0, "gather": 0, "take_along_dim": 0}
 """Operators that look rows up, with the place of the table among their arguments."""
 
 _COMPARISONS = frozenset("eq ne lt le gt ge".split())
+_LENGTHS = frozenset("lt le gt ge".split())
+"""Comparisons that count places: of lengths, of positions."""
+
 _LOGIC = frozenset("logical_not logical_and logical_or bitwise_not __and__ __or__ bitwise_and bitwise_or".split())
 _MASKING = frozenset("masked_fill where masked_scatter scaled_dot_product_attention".split())
 _PLACES = frozenset("argmax argmin sort argsort topk cumsum max min nonzero searchsorted bincount".split())
@@ -65,6 +71,8 @@ class _Seen:
     masks: bool = False
     angles: bool = False
     ordered: bool = False
+    compared: bool = False
+    inverted: bool = False
 
 
 def uses(graph: Graph) -> dict[str, Use]:
@@ -95,10 +103,12 @@ def both(one: Use, other: Use) -> Use:
 
 
 def _use(graph: Graph, node: Node, readers: Mapping[int, Sequence[Node]]) -> Use:
-    if node.dtype is None or "float" in node.dtype or "complex" in node.dtype:
+    if node.dtype is None or "complex" in node.dtype:
         return Use()
     seen = _Seen()
     _follow(graph, node, readers, seen)
+    if "float" in node.dtype:
+        return Use("mask") if seen.compared or seen.inverted else Use()
     marks = tuple(sorted(seen.marks))
     if seen.bounds:
         low, high = max(low for low, _ in seen.bounds), min(high for _, high in seen.bounds)
@@ -133,15 +143,14 @@ def _read(
         seen.bounds.append((-shift, rows - shift))
         return
     if reader.op in _COMPARISONS:
-        # compared with a number it is a code for something; compared with another value, a mask or a position
-        numbers = [arg - shift for arg in reader.args if isinstance(arg, int) and not isinstance(arg, bool)]
-        seen.marks.update(numbers)
-        seen.ordered = True
-        seen.masks = seen.masks or not numbers
+        _compared(reader, shift, seen)
     elif reader.op in _LOGIC or reader.op in _MASKING or reader.dtype == "bool":
         seen.masks = True
+        seen.compared = seen.compared or reader.op in _MOVES  # cast to truth values
     elif reader.op in _PLACES:
         seen.ordered = True
+    elif reader.op in ("rsub", "sub") and _from_one(reader, node.index):
+        seen.inverted = seen.masks = True
     elif reader.dtype is not None and "float" in reader.dtype:
         seen.angles = seen.angles or _makes_angles(reader, readers)
         seen.masks = seen.masks or (reader.op in ("rsub", "sub", "mul") and not seen.angles)
@@ -151,8 +160,21 @@ def _read(
         yield reader, shift
     elif reader.op in ("add", "sub") and (number := _number(reader)) is not None:
         yield reader, shift + (number if reader.op == "add" else -number)
-    elif reader.op == "clamp":
-        yield reader, shift
+
+
+def _compared(reader: Node, shift: int, seen: _Seen) -> None:
+    """With a number, a value is a code for something; with another value, what comes out is a mask."""
+    numbers = [int(arg) - shift for arg in reader.args if isinstance(arg, int | float) and not isinstance(arg, bool)]
+    seen.marks.update(numbers)
+    seen.ordered = True
+    seen.compared = seen.compared or bool(set(numbers) & {0, 1} and reader.op in ("eq", "ne"))
+    seen.masks = seen.masks or not (numbers or reader.op in _LENGTHS)
+
+
+def _from_one(reader: Node, index: int) -> bool:
+    """Whether a value is taken from one: what is left is what it leaves out."""
+    whole, part = reader.args[:2] if reader.op == "sub" else reader.args[1::-1]
+    return whole == 1 and not isinstance(whole, bool) and refs(part) == (index,)
 
 
 def _rows(graph: Graph, reader: Node, index: int) -> int | None:
@@ -160,6 +182,8 @@ def _rows(graph: Graph, reader: Node, index: int) -> int | None:
     if reader.op == "one_hot":
         classes = reader.args[1] if len(reader.args) > 1 else None
         return classes if isinstance(classes, int) and classes > 0 else None
+    if reader.op in _LOSSES and len(reader.args) > 1 and index in refs(reader.args[1]):
+        return _size(graph, reader.args[0], 1)
     if reader.op == "index" and len(reader.args) > 1 and isinstance(reader.args[1], tuple):
         axis = next((axis for axis, arg in enumerate(reader.args[1]) if index in refs(arg)), None)
         return None if axis is None else _size(graph, reader.args[0], axis)

@@ -18,7 +18,7 @@ from automatch.prove.other_inputs import Others, all_positions, all_rows_named, 
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
-from automatch.prove.verdict import verdicts
+from automatch.prove.verdict import unshown, verdicts
 from automatch.prove.weights import Manner, double_stand_in, state, tables
 from automatch.trace.inputs import Inputs, describe, needed
 
@@ -115,15 +115,20 @@ def prove_conversion(
     if record.outcome != "agree":
         return Proof(record, {})
     others = Others(setting, EXTRA * draws, trials[0].pairs, ledger)
-    for also in (other_lengths, all_positions, all_rows_named):
-        record = also(record, others)
-        if record.outcome != "agree":
-            return Proof(record, {})
-    record, only_as_given = other_masks(record, others)
-    if only_as_given or any(trial.unmeasured for trial in trials):
-        ledger = Ledger()  # what was entered was not controlled, or holds for the masks of the examples alone
+    record, longer = other_lengths(record, others)
+    for also in (all_positions, all_rows_named):
+        record = record if longer or record.outcome != "agree" else also(record, others)
+    if record.outcome != "agree":
+        return Proof(record, {})
+    record, masks = other_masks(record, others)
+    covered = _covered(convert, source)
+    if longer or masks:
+        why = f"but only on inputs like the examples: {', '.join(filter(None, (longer, masks)))}"
+        return Proof(replace(record, reason=f"{record.reason}, {why}"), unshown(target, covered, why))
+    if any(trial.unmeasured for trial in trials):
+        ledger = Ledger()  # what was entered was not controlled
     contradicted = {key for trial in trials for key in trial.contradicted}
-    return Proof(record, verdicts(target, _covered(convert, source), ledger, contradicted))
+    return Proof(record, verdicts(target, covered, ledger, contradicted))
 
 
 def arrange(

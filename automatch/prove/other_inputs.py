@@ -43,11 +43,15 @@ class Others:
     ledger: Ledger
 
 
-def other_lengths(record: ProofRecord, others: Others) -> ProofRecord:
+def other_lengths(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """Run both models on shorter inputs, and on longer ones, until some are found that both take and agree on.
 
     Two models may well treat one length differently (one pads its text, the other does not), but where they agree on
-    the given one alone, something may have been fitted to it.
+    the given one alone, something may have been fitted to it. Where they agree on shorter inputs and part on longer
+    ones, they are not seen to be one function: what they do farther on is none of the examples' doing.
+
+    Returns:
+        The record with the lengths; and how they differ on longer inputs, empty where they do not.
     """
     setting = others.setting
     shorter = [(size, less, Draw(others.number, cut=(size, less)), setting) for size, less in cuts(setting.inputs)]
@@ -55,18 +59,17 @@ def other_lengths(record: ProofRecord, others: Others) -> ProofRecord:
         (size, larger, Draw(others.number), replace(setting, inputs=made))
         for size, larger, made in longer(setting.inputs)
     ]
-    agreeing, differing = list[str](), list[str]()
-    for tried in (shorter[:LENGTHS], more[:LENGTHS]):
-        said, parted = _first_length(tried, others.pairs, record.tolerance)
-        agreeing += said
-        differing += parted
+    agreeing, differing = _first_length(shorter[:LENGTHS], others.pairs, record.tolerance)
+    also, parting = _first_length(more[:LENGTHS], others.pairs, record.tolerance)
+    agreeing, differing = agreeing + also, differing + parting
     if agreeing:
         told = "; ".join([f"inputs {' and '.join(agreeing)}", *differing])
-        return replace(record, lengths=told)
+        return replace(record, lengths=told), "" if also else ", ".join(parting)
     if differing:
         reason = f"the outputs agree on the given inputs, but on no others that both take: {', '.join(differing)}"
-        return replace(record, outcome="differ", reason=reason)
-    return replace(record, lengths="no other length was shown: the models took no shorter inputs, and no longer ones")
+        return replace(record, outcome="differ", reason=reason), ""
+    lengths = "no other length was shown: the models took no shorter inputs, and no longer ones"
+    return replace(record, lengths=lengths), ""
 
 
 def _first_length(
@@ -82,7 +85,7 @@ def _first_length(
         worst = max(found.largest for found in trial.gaps)
         if worst <= tolerance:
             return [f"{said} were run as well, and agree within {worst:.1e}"], differing
-        differing.append(f"{said} the outputs differ by {worst:.1e}")
+        differing.append(f"{said} they differ by {worst:.1e}")
     return [], differing
 
 
@@ -130,17 +133,20 @@ def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
     return record
 
 
-def other_masks(record: ProofRecord, others: Others) -> tuple[ProofRecord, bool]:
-    """Run both models with padded masks where they take masks; whether they agree with the given ones alone."""
+def other_masks(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
+    """Run both models with padded masks where they take masks.
+
+    Returns:
+        The record with what that showed; and how they differ, empty where they do not.
+    """
     if not has_masks(others.setting.inputs):
-        return record, False
+        return record, ""
     trial = attempt(others.setting, Draw(others.number + 1, padded=True), others.pairs, others.ledger)
     if trial.failure:
         note = f"masks kept their example values: with padded ones, {trial.failure}"
-        return replace(record, notes=(*record.notes, note)), False
+        return replace(record, notes=(*record.notes, note)), ""
     worst = max(found.largest for found in trial.gaps)
-    if worst <= record.tolerance:
-        note = f"masks were drawn anew as well, and the outputs agree within {worst:.1e}"
-        return replace(record, notes=(*record.notes, note)), False
-    note = f"masks as in the examples only: with padded ones the outputs differ by {worst:.1e}, so nothing is proved"
-    return replace(record, notes=(note, *record.notes)), True
+    if worst > record.tolerance:
+        return record, f"with padded masks they differ by {worst:.1e}"
+    note = f"masks were drawn anew as well, and the outputs agree within {worst:.1e}"
+    return replace(record, notes=(*record.notes, note)), ""

@@ -41,6 +41,18 @@ def verdicts(
     return found
 
 
+def unshown(target: nn.Module, keys: Collection[str], why: str) -> dict[str, Shown]:
+    """That nothing is shown of any mapped key: the outputs agree, but ...
+
+    Args:
+        target: The caller's model.
+        keys: The keys that the mapping determines.
+        why: What follows "the outputs agree, ".
+    """
+    tensors = state(target)
+    return {key: Shown(0, tensors[key].numel(), f"the outputs agree, {why}") for key in keys}
+
+
 def _without_gradient(tensor: Tensor) -> str:
     if not tensor.is_floating_point():
         return "a run cannot show whole numbers: they are not disturbed"

@@ -71,19 +71,28 @@ def column(origins: list[int], index: list[int]) -> Column:
 def test_what_follows_no_axis_stays_missing() -> None:
     known = column([0, 0, 0, NONE], [0, 3, 1, 0])
     missing = np.array([False, False, False, True])
-    _, left = extended(known, missing, (4,), {0: (9,)})
+    _, left, _ = extended(known, missing, (4,), {0: (9,)})
     assert left.tolist() == missing.tolist()
 
 
 def test_as_many_places_as_are_left_over_are_taken_in_order() -> None:
     known = column([0, 0, NONE, NONE], [3, 1, 0, 0])
-    filled, left = extended(known, np.array([False, False, True, True]), (4,), {0: (4,)})
+    filled, left, made_up = extended(known, np.array([False, False, True, True]), (4,), {0: (4,)})
     assert filled.index.tolist() == [3, 1, 0, 2]
     assert not left.any()
+    assert made_up  # no step of the seen ones says so
+
+
+def test_a_reversed_axis_goes_on_reversed() -> None:
+    known = column([0, 0, 0, NONE, NONE], [4, 3, 2, 0, 0])
+    filled, left, made_up = extended(known, known.origin < 0, (5,), {0: (5,)})
+    assert filled.index.tolist() == [4, 3, 2, 1, 0]
+    assert not left.any()
+    assert not made_up
 
 
 def test_two_origins_side_by_side_are_each_continued_in_their_own_part() -> None:
     known = column([0, 0, NONE, 1, 1, NONE, NONE, NONE, NONE], [0, 1, 0, 0, 1, 0, 0, 0, 0])
-    filled, left = extended(known, known.origin < 0, (3, 3), {0: (3,), 1: (3,)})
+    filled, left, _ = extended(known, known.origin < 0, (3, 3), {0: (3,), 1: (3,)})
     assert left.tolist() == [False, False, True, False, False, True, True, True, True]
     assert filled.origin[:2].tolist() == [0, 0]

@@ -65,7 +65,7 @@ def test_constant_floats_are_named() -> None:
 
 @pytest.mark.parametrize("given", [(torch.zeros_like(IDS),), (IDS[:, :1],), (IDS[:1, :1],)], ids=["0", "one", "1x1"])
 def test_fresh_inputs_beside_them_tell_all_the_same(given: tuple[Tensor, ...]) -> None:
-    with pytest.warns(InputsWarning, match="other inputs were drawn beside it"):
+    with pytest.warns(InputsWarning, match="other content was drawn beside it"):
         mapping = automatch.match(Words(), Words(), source_inputs=given, target_inputs=given)
     assert {key: mapping[key].status for key in ("q.weight", "k.weight", "v.weight", "emb.weight")} == dict.fromkeys(
         ("q.weight", "k.weight", "v.weight", "emb.weight"), "proved"
@@ -127,7 +127,7 @@ def look_up(rows: int) -> Net:
 def test_positions_may_be_counted_from_elsewhere_and_words_may_not() -> None:
     ours, theirs = normalise((torch.arange(6)[None],)), normalise((torch.arange(2, 8)[None],))
     assert prepare((look_up(20), ours), (look_up(22), theirs)).conflict == ""
-    assert "different numbers" in prepare((look_up(20), ours), (look_up(20), theirs)).conflict
+    assert "do not hold it" in prepare((look_up(20), ours), (look_up(20), theirs)).conflict
 
 
 @pytest.mark.parametrize("number", [0, 1])
