@@ -37,7 +37,8 @@ def impossible(record: MappingRecord, source: Graph, target: Graph) -> str:
     if any(not min(pair) or max(pair) <= _CLOSE * min(pair) for pair in counts):
         return ""
     depths = [(chain, len(chain.layers)) for chain in record.chains if chain.source_depth != len(chain.layers)]
-    if depths:
+    # a chain whose weights were not all paired may be read wrongly: stacked layers look like fewer
+    if depths and all(entry.status != "unmapped" for entry in record.entries):
         chain, depth = depths[0]
         return f"{chain.source_depth} layers {chain.source} in the source, {depth} layers {chain.target} in the target"
     wide = [entry for entry in record.entries if entry.expr is not None and sum(size > 1 for size in entry.shape) > 1]

@@ -79,9 +79,9 @@ def _unlike(ours: Inputs, theirs: Inputs) -> tuple[str, ...]:
 
 
 def uses_of(model: nn.Module, inputs: Inputs) -> Uses:
-    """What a model's inputs are to it; nothing where all of them are plain floats, or it cannot be traced."""
+    """What a model's inputs are to it; nothing where a single one is plain floats, or it cannot be traced."""
     leaves = [leaf for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
-    if all(leaf.is_floating_point() for leaf in leaves):
+    if len(leaves) < 2 and all(leaf.is_floating_point() for leaf in leaves):
         return {}
     try:
         return uses(trace(model, with_content(model, (inputs.args, inputs.kwargs))))

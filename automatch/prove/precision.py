@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automatch.trace.weights import identity
 
+_NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 WIDE = (torch.float64, torch.complex128)
 
 
@@ -37,6 +38,28 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does n
         made = func(*args, **(kwargs or {}))
         self.narrow = self.narrow or any(map(_is_narrow, pytree.tree_leaves((args, kwargs, made))))
         return made
+
+
+class Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
+    """Makes every operator that is asked for a narrower precision give float64."""
+
+    def __init__(self) -> None:
+        """Nothing is kept."""
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        args, kwargs = pytree.tree_map(_wide_dtype, (args, dict(kwargs or {})))
+        return func(*args, **kwargs)
+
+
+def _wide_dtype(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def has_narrow_constants(model: nn.Module, kept: Collection[str]) -> bool:

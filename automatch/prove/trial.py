@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,7 +15,7 @@ from automatch.inputs.draws import Cut, drawn, own
 from automatch.inputs.plan import Call, Plan
 from automatch.prove.influence import DifferentiableStatistics, Ledger, disturbance, enough, gradients
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
-from automatch.prove.precision import Watch
+from automatch.prove.precision import Watch, Widened
 from automatch.prove.weights import Manner, double_stand_in, load, redraw, state
 from automatch.trace.lines import blame
 from automatch.trace.weights import identity
@@ -240,13 +240,22 @@ def _converted(convert: Convert, source: nn.Module, target: nn.Module) -> dict[s
 def _run(
     model: nn.Module, call: Call, number: int, side: str, *, graph: bool = False
 ) -> tuple[tuple[Tensor, ...], str]:
-    """A model's outputs in float64, or why there are none."""
-    torch.manual_seed(number)  # whatever a forward draws is the same on both sides
-    try:
-        with torch.set_grad_enabled(graph):
-            outputs = real_floats(model(*call[0], **call[1]))
-    except Exception as error:  # the model's own code raises whatever it likes
-        return (), f"the {side} does not run in float64: {blame(error)}"
+    """A model's outputs in float64, or why there are none.
+
+    Code that casts to float32 by itself does not always run on float64 weights; its casts are then widened.
+    """
+    for manner in (nullcontext(), Widened()):
+        torch.manual_seed(number)  # whatever a forward draws is the same on both sides
+        try:
+            with manner, torch.set_grad_enabled(graph):
+                outputs = real_floats(model(*call[0], **call[1]))
+            break
+        except Exception as error:  # the model's own code raises whatever it likes
+            failure = f"the {side} does not run in float64: {blame(error)}"
+            if "dtype" not in str(error):
+                return (), failure
+    else:
+        return (), failure
     if not all(bool(torch.isfinite(output).all()) for output in outputs):
         return (), f"{side} outputs are not finite"
     return outputs, ""

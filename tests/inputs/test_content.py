@@ -92,3 +92,80 @@ def test_bare_shapes_are_for_models_that_hold_numbers() -> None:
     assert is_blank(Reader(), given)
     assert not is_blank(Reader().to("meta"), given)
     assert not is_blank(Reader(), provisional(given))
+
+
+class Two(nn.Module):
+    """Two inputs of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        made: Tensor = self.a(x).tanh() + self.b(cond)
+        return made
+
+
+def test_shapes_are_paired_by_name_before_order() -> None:
+    one = {"x": blank(2, 6, dtype=torch.float32), "cond": blank(2, 6, dtype=torch.float32)}
+    other = {"c": one["cond"], "x": one["x"]}
+
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, c: Tensor, x: Tensor) -> Tensor:
+            made: Tensor = self.two(x, c)
+            return made
+
+    made = prepared(Two(), Other(), one, other)
+    assert torch.equal(made.source.kwargs["x"], made.target.kwargs["x"])
+    assert torch.equal(made.source.kwargs["cond"], made.target.kwargs["c"])
+
+
+def test_a_mask_that_the_other_side_lacks_leaves_nothing_out() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(40, 8)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            made: Tensor = self.words(ids)
+            return made
+
+    class Masked(Bare):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(ids) * mask.bool()[..., None]
+
+    made = prepared(Masked(), Bare(), (blank(2, 6), blank(2, 6)), blank(2, 6))
+    assert bool((made.source.args[1] == 1).all())
+    assert made.remarks == ()
+
+
+def test_classes_that_a_loss_reads_are_classes() -> None:
+    class Graded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(self.a(x), labels)
+
+    made = prepared(Graded(), Graded(), *[(blank(9, 6, dtype=torch.float32), blank(9))] * 2)
+    assert made.source.args[1].unique().tolist() == [0, 1, 2]
+
+
+def test_a_mask_of_floats_is_a_mask() -> None:
+    class Penalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            made: Tensor = (self.a(x) + (1.0 - mask)[..., None] * -1e4).softmax(1)
+            return made
+
+    shapes = (blank(2, 5, 6, dtype=torch.float32), blank(2, 5, dtype=torch.float32))
+    made = prepared(Penalised(), Penalised(), shapes, shapes)
+    assert made.source.args[1].unique().tolist() == [0.0, 1.0]

@@ -496,3 +496,66 @@ def test_a_model_that_cannot_be_run_proves_nothing_and_says_why() -> None:
     found = identical(nn.Linear(4, 3), Broken(4, 3), torch.randn(2, 4))
     assert found.record.outcome == "nothing"
     assert "the target does not run in float64: RuntimeError: out of order" in found.record.reason
+
+
+class Cast(nn.Module):
+    """A model whose code casts its input to float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 8), nn.Linear(8, 3)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        made: Tensor = self.b(self.a(steps[:, None].float()).tanh())
+        return made
+
+
+def test_casts_of_the_models_own_code_do_not_stop_a_proof() -> None:
+    steps = torch.tensor([10, 400, 7, 93])
+    found = identical(Cast(), Cast(), steps)
+    assert found.record.outcome == "agree"
+    assert whole(found) == {"a.weight", "a.bias", "b.weight", "b.bias"}
+
+
+class Windowed(nn.Module):
+    """A causal mean over the last few tokens."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.table, self.out, self.window = nn.Embedding(12, 8), nn.Linear(8, 3), window
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = torch.arange(ids.shape[1])
+        seen = (places[:, None] >= places) & (places[:, None] - places < self.window)
+        made: Tensor = self.out((seen / seen.sum(1, keepdim=True)).to(self.out.weight) @ self.table(ids).tanh())
+        return made
+
+
+def test_models_that_part_on_longer_inputs_prove_nothing_and_say_so_first() -> None:
+    ids = torch.tensor([[3, 1, 7, 5, 9, 2]])
+    found = identical(Windowed(6), Windowed(100), ids)
+    assert found.record.outcome == "agree"
+    assert "but only on inputs like the examples: with size 9 in place of 6 they differ" in found.record.reason
+    assert {shown.elements for shown in found.shown.values()} == {0}
+    assert all("only on inputs like the examples" in shown.reason for shown in found.shown.values())
+    assert identical(Windowed(6), Windowed(6), ids).shown["table.weight"].whole
+
+
+def test_models_of_which_one_ignores_its_mask_prove_nothing_and_say_so_first() -> None:
+    class Masked(nn.Module):
+        def __init__(self, heeds: bool) -> None:
+            super().__init__()
+            self.a, self.heeds = nn.Linear(4, 3), heeds
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            counts = mask.bool()[..., None] if self.heeds else torch.ones_like(mask)[..., None]
+            made: Tensor = self.a((x * counts).sum(1))
+            return made
+
+    given = (torch.randn(2, 5, 4), torch.ones(2, 5).long())
+    found = identical(Masked(True), Masked(False), given)
+    assert "but only on inputs like the examples: with padded masks they differ" in found.record.reason
+    assert {shown.elements for shown in found.shown.values()} == {0}
+    agreeing = identical(Masked(True), Masked(True), given)
+    assert any("masks were drawn anew as well" in note for note in agreeing.record.notes)
+    assert whole(agreeing) == {"a.weight", "a.bias"}
