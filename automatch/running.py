@@ -79,10 +79,10 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:
-    """What gradients say on fresh inputs; on the examples, where the models are no one function on those."""
+    """What gradients say on fresh inputs; on the examples, where no output of both agrees on those."""
     fresh, given = searched(bench.prepared, bench.source, bench.target), (bench.prepared.source, bench.prepared.target)
     exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget)
-    if exact.balanced or fresh[0] is given[0] or exact.gave_up:
+    if not exact.note or fresh[0] is given[0] or exact.gave_up:
         return exact
     other = exact_entries(bench.source, bench.target, *given, bench.say, budget)
     return other if other.balanced else exact

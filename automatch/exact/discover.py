@@ -36,6 +36,9 @@ RECIPES = (
 
 _DRAWS = 3
 
+_FAR = 0.05
+"""The share of living elements without a partner above which no other draw is tried: chance hides a few, not many."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Discovery:
@@ -109,7 +112,7 @@ def discover(
                 best = trial
             if best.found.fault == 0:
                 break
-        if best is None or best.found.fault == 0:
+        if best is None or best.found.fault == 0 or best.found.fault > _FAR * int(best.found.alive.sum()):
             break
         recipes = tuple(agreeing)  # an unlucky draw may saturate what it should tell apart
     if best is None:
