@@ -19,7 +19,7 @@ from automatch.core.expr import Constant, Elementwise, Expr, Function, Reduce, R
 from automatch.exact.form import Form, Leaf, evaluate
 from automatch.synthesize.build import affine, reshape
 
-_MOST = 200  # proposals for one value
+_MOST = 240  # proposals for one value
 _INVERSES: tuple[Function, ...] = (
     "log",
     "exp",
@@ -74,10 +74,14 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _proposals(
-    leaf: Leaf, shapes: Mapping[str, tuple[int, ...]], whole: Expr, given: Mapping[str, Expr]
+    compound: Leaf, shapes: Mapping[str, tuple[int, ...]], whole: Expr, given: Mapping[str, Expr]
 ) -> Iterator[dict[str, Expr]]:
-    """One weight takes the value (or an inverse of a function of it), the others what leaves it alone."""
-    open_ = [name for name in leaf.weights if name not in given]
+    """Each weight takes a source's; or one takes the value (or an inverse of it), the others what leaves it alone."""
+    open_ = [name for name in compound.weights if name not in given]
+    for leaves in permutations(dict.fromkeys(source_leaves(whole)), len(open_)):
+        # where both sides make the value in the same way, each weight is its counterpart, and nothing is recomputed
+        if all(prod(leaf.shape) == prod(shapes[name]) for leaf, name in zip(leaves, open_, strict=True)):
+            yield {**given, **{n: reshape(leaf, shapes[n]) for n, leaf in zip(open_, leaves, strict=True)}}
     if isinstance(whole, Sum) and len(whole.parts) == len(open_):
         for parts in permutations(whole.parts):
             if all(prod(part.shape) == prod(shapes[name]) for part, name in zip(parts, open_, strict=True)):

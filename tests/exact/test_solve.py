@@ -55,6 +55,11 @@ def test_a_weight_norm_onto_the_plain_weight() -> None:
     assert wrong(discovered(source, bare(), X), source, expected) == []
 
 
+def test_a_weight_norm_onto_a_weight_norm_recomputes_nothing() -> None:
+    found = texts(discovered(normed(), normed(), X))
+    assert (found[G], found[V]) == (G, V)
+
+
 def test_a_plain_weight_onto_a_weight_norm_gives_its_value() -> None:
     source = bare()
     found = discovered(source, normed(), X)
