@@ -30,7 +30,7 @@ def drawn(made: Plan, generator: torch.Generator | None, cut: Cut = None, padded
     """
     ours = [
         _fresh(leaf, made.free[place], made.uses.get(place), generator, padded)
-        if generator is not None and place in made.free
+        if generator is not None and place in made.free and place not in made.kept
         else leaf
         for place, leaf in enumerate(made.source)
     ]
@@ -49,7 +49,7 @@ def drawn(made: Plan, generator: torch.Generator | None, cut: Cut = None, padded
 
 def has_masks(made: Plan) -> bool:
     """Whether some input of both models is a mask that may be drawn as one of padded rows."""
-    return any(_is_mask(made.source[place], made.uses.get(place)) for place in made.free)
+    return any(_is_mask(made.source[place], made.uses.get(place)) for place in made.free if place not in made.kept)
 
 
 def row_numbers(shape: tuple[int, ...], use: Use, generator: torch.Generator) -> Tensor:

@@ -51,6 +51,8 @@ class Plan:
         free: Leaves of the source whose content may be drawn anew, with those elements that the target has as well.
         loose: Names of tensor inputs that have no partner; they keep their example values.
         uses: What leaves of the source are to the models that read them, where that is known.
+        kept: Leaves of the source that keep their example values: a model does not run on others.
+        names: The argument paths of the source's leaves.
     """
 
     source: tuple[Any, ...]
@@ -60,6 +62,8 @@ class Plan:
     free: Mapping[int, Tensor]
     loose: tuple[str, ...]
     uses: Mapping[int, Use] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()
 
 
 def plan(
@@ -93,7 +97,8 @@ def plan(
     loose = [f"{our_names[place]} of the source" for place in _tensors(ours) if place not in free]
     loose += [f"{their_names[place]} of the target" for place in _tensors(theirs) if place not in fed]
     known = _uses(pairings, {place: uses[0].get(our_names[place]) for place in free}, their_names, uses[1])
-    return Plan(tuple(ours), tuple(theirs), (our_shape, their_shape), tuple(pairings), free, tuple(loose), known)
+    specs = our_shape, their_shape
+    return Plan(tuple(ours), tuple(theirs), specs, tuple(pairings), free, tuple(loose), known, names=tuple(our_names))
 
 
 def _uses(

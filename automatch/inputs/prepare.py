@@ -65,6 +65,8 @@ def prepare(
     names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
     wrong = conflict(made, names, known)
     told = _unlike(ours, theirs) if drawn_here else (*_unlike(ours, theirs), *remarks(made, names, known))
+    if not wrong:
+        made = _as_taken(source[0], target[0], made)
     several = None if wrong else several_tokens(made)
     if several is not None and _both_work(source[0], target[0], several):
         made = several
@@ -117,6 +119,18 @@ def distinct(inputs: Inputs) -> Inputs:
 
     args, kwargs = pytree.tree_map(own, (inputs.args, inputs.kwargs))
     return replace(inputs, args=args, kwargs=kwargs)
+
+
+def _as_taken(source: nn.Module, target: nn.Module, made: Plan) -> Plan:
+    """The plan with those inputs kept as they are on which a model does not run otherwise (sorted boxes, a domain)."""
+    whole = frozenset(place for place in made.free if not made.source[place].is_floating_point())
+    if not made.free or _both_work(source, target, made):
+        return made
+    for kept in (whole, frozenset(made.free)):
+        tried = replace(made, kept=kept)
+        if kept and _both_work(source, target, tried):
+            return tried
+    return made  # not for the inputs' sake
 
 
 def _both_work(source: nn.Module, target: nn.Module, made: Plan) -> bool:

@@ -278,6 +278,9 @@ def _limits(setting: Setting) -> Iterator[str]:
     """What the claim is limited by."""
     if setting.inputs.loose:
         yield f"inputs without a partner kept their example values: {', '.join(setting.inputs.loose)}"
+    if setting.inputs.kept:
+        names = [setting.inputs.names[place] for place in sorted(setting.inputs.kept)]
+        yield f"inputs kept their example values, since the models do not run on others: {', '.join(names)}"
     for side, keys in zip(("source", "target"), setting.kept, strict=True):
         if keys:
             yield f"{side} buffers outside the mapping kept their values: {_some(keys)}"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from automatch.inputs.content import is_blank, provisional
+from automatch.inputs.draws import drawn
 from automatch.inputs.prepare import Prepared, prepare
 from automatch.trace.inputs import normalise
 
@@ -169,3 +170,39 @@ def test_a_mask_of_floats_is_a_mask() -> None:
     shapes = (blank(2, 5, 6, dtype=torch.float32), blank(2, 5, dtype=torch.float32))
     made = prepared(Penalised(), Penalised(), shapes, shapes)
     assert made.source.args[1].unique().tolist() == [0.0, 1.0]
+
+
+class Boxes(nn.Module):
+    """Corners of boxes, and how wide they are: the second corner is not before the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.corner, self.width = nn.Embedding(20, 8), nn.Embedding(20, 8)
+
+    def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
+        made: Tensor = x + self.corner(boxes[..., 0]) + self.width(boxes[..., 1] - boxes[..., 0])
+        return made
+
+
+def test_inputs_on_whose_like_a_model_does_not_run_are_kept() -> None:
+    given = (torch.randn(2, 3, 8), torch.tensor([[[1, 5], [2, 3], [7, 19]], [[4, 4], [0, 9], [3, 8]]]))
+    made = prepared(Boxes(), Boxes(), given, given)
+    assert [made.plan.names[place] for place in made.plan.kept] == ["boxes"]
+    first, second = drawn(made.plan, torch.Generator().manual_seed(0))
+    assert torch.equal(first[0][1], given[1])
+    assert torch.equal(first[0][0], second[0][0])
+    assert not torch.equal(first[0][0], given[0])
+
+
+def test_inputs_out_of_whose_domain_a_model_breaks_are_kept() -> None:
+    class Logs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.a(x.log())
+            return made
+
+    x = torch.rand(3, 6) + 0.1
+    assert prepared(Logs(), Logs(), x, x).plan.kept == {0}
