@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from automatch.errors import AutomatchError, InputsWarning
 from automatch.inputs.content import Asked, filled, is_blank, with_content, works
 from automatch.inputs.draws import drawn, has_masks
-from automatch.inputs.lengths import several_tokens
+from automatch.inputs.lengths import longer, several_tokens
 from automatch.inputs.plan import Plan, plan
 from automatch.inputs.telling import conflict, remarks
 from automatch.inputs.uses import Use, uses
@@ -57,20 +57,27 @@ def prepare(
         found = [uses_of(model, inputs) for model, inputs in (source, target)]
         known = found[0], found[1]
     ours, theirs = source[1], target[1]
-    drawn_here = is_blank(*source) or is_blank(*target)
-    if drawn_here:
+    given = frozenset(_contents(source[1])), frozenset(_contents(target[1]))
+    if is_blank(*source) or is_blank(*target):
         ours, theirs = filled(Asked(source[0], ours, known[0]), Asked(target[0], theirs, known[1]))
     ours, theirs = distinct(ours), distinct(theirs)
     made = plan((source[0], ours), (target[0], theirs), known)
     names = leaf_paths(source[0], ours), leaf_paths(target[0], theirs)
     wrong = conflict(made, names, known)
-    told = _unlike(ours, theirs) if drawn_here else (*_unlike(ours, theirs), *remarks(made, names, known))
+    told = (*_unlike(ours, theirs), *remarks(made, names, known, given))
     if not wrong:
         made = _as_taken(source[0], target[0], made)
     several = None if wrong else several_tokens(made)
     if several is not None and _both_work(source[0], target[0], several):
         made = several
     return Prepared(ours, theirs, made, told, wrong)
+
+
+def _contents(inputs: Inputs) -> Iterator[int]:
+    """Places of the inputs whose content somebody gave; it is not drawn here, so it may be spoken of."""
+    for place, leaf in enumerate(pytree.tree_leaves((inputs.args, inputs.kwargs))):
+        if isinstance(leaf, Tensor) and not leaf.is_meta:
+            yield place
 
 
 def _unlike(ours: Inputs, theirs: Inputs) -> tuple[str, ...]:
@@ -98,12 +105,18 @@ def warn(made: Prepared, stacklevel: int) -> None:
 
 
 def searched(made: Prepared, source: nn.Module, target: nn.Module, seed: int = 0) -> tuple[Inputs, Inputs]:
-    """Inputs to search on: fresh content, padded masks, where both models take it; else the examples."""
-    for padded in (True, False) if has_masks(made.plan) else (False,):
-        calls = drawn(made.plan, torch.Generator().manual_seed(seed + 71), padded=padded)
-        ours, theirs = (Inputs(*call) for call in calls)
-        if works(source, ours) and works(target, theirs):
-            return ours, theirs
+    """Inputs to search on: fresh content, padded masks, texts of another length, where both models take them.
+
+    A proof is run on the length of the examples and on others; so more than one length speaks of what is found.
+    """
+    words = any(use.kind == "rows" for use in made.plan.uses.values())
+    lengths = [grown for _, _, grown in longer(made.plan)[:1]] if words else []
+    for tried in (*lengths, made.plan):
+        for padded in (True, False) if has_masks(tried) else (False,):
+            calls = drawn(tried, torch.Generator().manual_seed(seed + 71), padded=padded)
+            ours, theirs = (Inputs(*call) for call in calls)
+            if works(source, ours) and works(target, theirs):
+                return ours, theirs
     return made.source, made.target
 
 

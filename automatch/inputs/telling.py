@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -16,22 +16,30 @@ Names: TypeAlias = "tuple[Sequence[str], Sequence[str]]"
 """The argument paths of the source's inputs and of the target's."""
 
 
-def remarks(made: Plan, names: Names, uses: tuple[Mapping[str, Use], Mapping[str, Use]]) -> Iterator[str]:
+def remarks(
+    made: Plan,
+    names: Names,
+    uses: tuple[Mapping[str, Use], Mapping[str, Use]],
+    given: tuple[Collection[int], Collection[int]],
+) -> Iterator[str]:
     """What of both sides' inputs cannot tell right weights from wrong ones, a sentence each.
 
     Args:
         made: The inputs of both sides, as the caller gives them, paired.
         names: The argument paths of both sides' inputs.
         uses: What the inputs of both are to them, by argument path.
+        given: Places of those whose content the caller gave.
     """
     fed = {pairing.target for pairing in made.pairings}
     for place, (name, leaf) in enumerate(zip(names[0], made.source, strict=True)):
+        if place not in given[0]:
+            continue
         use = made.uses.get(place) or uses[0].get(name, Use())
         yield from _remark(f"the source's {name}", leaf, use, shared=place in made.free)
     for place, (name, leaf) in enumerate(zip(names[1], made.target, strict=True)):
-        if place not in fed:
+        if place not in fed and place in given[1]:
             yield from _remark(f"the target's {name}", leaf, uses[1].get(name, Use()), shared=False)
-    yield from _alike(made.source, names[0])
+    yield from _alike([leaf if place in given[0] else None for place, leaf in enumerate(made.source)], names[0])
 
 
 def _remark(name: str, leaf: Any, use: Use, shared: bool) -> Iterator[str]:
@@ -73,7 +81,7 @@ def _fault(leaf: Tensor, use: Use) -> str:
     if whole and use.kind == "rows" and leaf.dim() > 1 and leaf.shape[1] == 1:
         return "holds a single token: attention over one says nothing of queries and keys; give six or more"
     alike = leaf.dim() > 1 and leaf.shape[0] > 1 and bool((leaf == leaf[:1]).all())
-    if alike and (use.kind == "content" or (use.kind == "rows" and use.high > 4)):
+    if alike and (use.kind == "content" or (use.kind == "rows" and use.high > FLAGS)):
         return f"holds {leaf.shape[0]} batch items that are alike: give items that differ"
     return ""
 

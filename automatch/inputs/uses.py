@@ -8,7 +8,7 @@ a table that are positions look like rows of any other table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from automatch.core.graph import Arg, Graph, Node, Ref, operands, refs
@@ -36,6 +36,9 @@ _LOGIC = frozenset("logical_not logical_and logical_or bitwise_not __and__ __or_
 _MASKING = frozenset("masked_fill where masked_scatter scaled_dot_product_attention".split())
 _PLACES = frozenset("argmax argmin sort argsort topk cumsum max min nonzero searchsorted bincount".split())
 """Operators that read which of an input's elements are largest, or where they stand."""
+
+_TELLING: tuple[Kind, ...] = ("positions", "rows", "mask", "content")
+"""Kinds of use, the one that says most of content first."""
 
 _ANGLES = frozenset("sin cos polar".split())
 _TOWARDS_ANGLES = _MOVES | frozenset("mul div matmul mm bmm einsum outer add sub neg float double".split())
@@ -94,12 +97,16 @@ def uses(graph: Graph) -> dict[str, Use]:
 
 
 def both(one: Use, other: Use) -> Use:
-    """The use of content that feeds two inputs: rows that both have, everything that either is compared with."""
-    if "rows" not in (one.kind, other.kind):
-        return replace(one, marks=(*one.marks, *other.marks), ordered=one.ordered or other.ordered)
-    tables = [use for use in (one, other) if use.kind == "rows"]
-    low, high = max(use.low for use in tables), min(use.high for use in tables)
-    return Use("rows", low, high, (*one.marks, *other.marks), one.ordered or other.ordered)
+    """The use of content that feeds two inputs: rows that both have, everything that either is compared with.
+
+    Example:
+        >>> both(Use("rows", 0, 50), Use("rows", 1, 40)), both(Use(), Use("mask")).kind
+        (Use(kind='rows', low=1, high=40, marks=(), ordered=False), 'mask')
+    """
+    kind = min(one.kind, other.kind, key=_TELLING.index)
+    tables = [use for use in (one, other) if use.high]
+    low, high = max((use.low for use in tables), default=0), min((use.high for use in tables), default=0)
+    return Use(kind, low, high, (*one.marks, *other.marks), one.ordered or other.ordered)
 
 
 def _use(graph: Graph, node: Node, readers: Mapping[int, Sequence[Node]]) -> Use:

@@ -58,6 +58,14 @@ def test_what_cannot_tell_is_named_with_what_to_give(given: tuple[Tensor, ...], 
     assert "give " in found or "mask the end" in found
 
 
+def test_what_was_drawn_here_is_not_spoken_of_and_what_was_given_is() -> None:
+    model, blank = Words(), torch.empty(2, 6, dtype=torch.long, device="meta")
+    given = normalise((torch.zeros_like(IDS),))
+    (said,) = prepare((model, given), (model, normalise((blank,)))).remarks
+    assert said.startswith("the source's ids is 0 everywhere")
+    assert prepare((model, normalise((blank,))), (model, normalise((blank,)))).remarks == ()
+
+
 def test_constant_floats_are_named() -> None:
     (found,) = remarks(torch.ones(2, 8), model=Net(lambda m, x: m.a(x), a=nn.Linear(8, 3)))
     assert found.startswith("the source's inputs[0] is 1 everywhere: exchanged weights would not show")
