@@ -27,7 +27,7 @@ from automatch.inputs.prepare import prepare, warn
 from automatch.inputs.uses import uses
 from automatch.lift import lift
 from automatch.mapping import Mapping
-from automatch.running import Bench, settled
+from automatch.running import Bench, resized, settled
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 from automatch.trace.inputs import needed
@@ -128,7 +128,14 @@ def match(
     reason, following = _reason_not_to_run(pair, structural, graphs, run, device)
     if reason:
         return Mapping(replace(structural, not_run=reason, next_step=following))
-    return Mapping(settled(pair.bench(graphs), structural, budget_s))
+    bench = pair.bench(graphs)
+    conflict, why = bench.prepared.conflict, resized(structural)
+    if conflict and why:  # models whose inputs differ as their weights do are not run
+        return Mapping(replace(structural, not_run=why))
+    if conflict:
+        raise InputsError(conflict)
+    warn(bench.prepared, stacklevel=3)
+    return Mapping(settled(bench, structural, budget_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +191,13 @@ class _Pair:
         """Both models and what they are run on.
 
         Raises:
-            InputsError: Inputs of both sides should hold the same content and do not, or there are none.
+            InputsError: There are no inputs.
         """
         assert isinstance(self.source, nn.Module)
         assert isinstance(self.target, nn.Module)
         ours = needed(self.source, self.source_inputs, "source")
         theirs = needed(self.target, self.target_inputs, "target")
         prepared = prepare((self.source, ours), (self.target, theirs), (uses(graphs[0]), uses(graphs[1])))
-        if prepared.conflict:
-            raise InputsError(prepared.conflict)
-        warn(prepared, stacklevel=4)
         return Bench(self.source, self.target, prepared, self.say)
 
 

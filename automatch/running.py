@@ -64,7 +64,7 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
        where they are silent, is run.
     3. Where none agrees, the likeliest is kept, with the place where the models part.
     """
-    first = structural if _has_resized(structural) else bench.judged(structural)
+    first = structural if resized(structural) else bench.judged(structural)
     if _agrees(first) and _has_all(first):
         return first
     budget = Budget.of(budget_s)
@@ -94,9 +94,8 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: 
     A search that did not end in balance contributes nothing.
     """
     likeliest = next(_candidates(structural, exact), structural) if exact.balanced else structural
-    if _has_resized(likeliest):
-        resized = [e for e in likeliest.entries if e.expr is not None and resizes(e.expr)]
-        why = f"{len(resized)} weights have other sizes in the source, such as {resized[0].target}"
+    why = resized(likeliest)
+    if why:
         return _noted(replace(likeliest, not_run=why), exact.note)
     judged = bench.judged(likeliest, locate=True)
     if judged.proof is not None and judged.proof.outcome == "nothing":
@@ -136,8 +135,11 @@ def _rank(record: MappingRecord) -> tuple[int, int, int]:
     return -statuses.count("unmapped"), statuses.count("proved"), -statuses.count("guessed")
 
 
-def _has_resized(record: MappingRecord) -> bool:
-    return any(entry.expr is not None and resizes(entry.expr) for entry in record.entries)
+def resized(record: MappingRecord) -> str:
+    """Which weights have other sizes in the source, so that no run can compare the models; empty where none has."""
+    keys = [entry.target for entry in record.entries if entry.expr is not None and resizes(entry.expr)]
+    share = f"{len(keys)} of {len(record.entries)} weights"
+    return f"{share} were made of others of another size, such as {keys[0]}" if keys else ""
 
 
 def _noted(record: MappingRecord, note: str) -> MappingRecord:

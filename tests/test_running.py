@@ -89,6 +89,16 @@ def test_a_student_is_neither_searched_nor_run_and_says_so(
     assert str(mapping.summary()).startswith("not run: the models are two functions")
 
 
+def test_more_input_channels_are_no_reason_to_run_and_other_inputs_no_contradiction() -> None:
+    def net(channels: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3))
+
+    images = torch.randn(1, 4, 9, 9), torch.randn(1, 9, 9, 9)
+    mapping = automatch.match(net(4), net(9), source_inputs=images[0], target_inputs=images[1])
+    assert mapping.verdict == "not run"
+    assert mapping.record.not_run == "1 of 6 weights were made of others of another size, such as 0.weight"
+
+
 def test_what_structure_says_and_a_run_confirms_is_not_searched() -> None:
     mapping, said = matched(Words(), Words(), IDS)
     assert not [sentence for sentence in said if "colouring" in sentence]
