@@ -68,7 +68,7 @@ def match(
     1. Both sides are aligned by structure; where one is known by its state dict alone, by names and shapes.
     2. Where both are modules that hold numbers, and their sizes allow that they compute one function, they are run on
        fresh weights and inputs under the mapping. What that shows is `proved`.
-    3. Where outputs differ or something is left open, the exact conversion is searched for, element by element, by
+    3. Where outputs differ, the exact conversion is searched for, element by element, by
        gradients, and run again. `Mapping.verdict` says what came of it.
 
     Args:

@@ -59,22 +59,21 @@ class Bench:
 def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> MappingRecord:
     """The mapping that a run of both models confirms, or the structural one with what speaks against it.
 
-    1. The structural answer is run. Where outputs agree and nothing is left open, that is all.
+    1. The structural answer is run. Where outputs agree, that is all: what is left open moves no output.
     2. Else gradients are searched for a correspondence, element by element; what they find, joined with structure
        where they are silent, is run.
     3. Where none agrees, the likeliest is kept, with the place where the models part.
     """
     first = structural if resized(structural) else bench.judged(structural)
-    if _agrees(first) and _has_all(first):
-        return first
+    if _agrees(first):
+        # what is open now moves no output, so that gradients say nothing of it
+        return max([first, *_filled(bench, first)], key=_rank)
     budget = Budget.of(budget_s)
     exact = _searched(bench, budget)
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
-            return max(judged, first, key=_rank) if _agrees(first) else judged
-    if _agrees(first):
-        return _noted(first, exact.note)
+            return judged
     return _unconfirmed(bench, structural, exact, budget)
 
 
@@ -125,9 +124,14 @@ def _agrees(record: MappingRecord) -> bool:
     return record.proof is not None and record.proof.outcome == "agree"
 
 
-def _has_all(record: MappingRecord) -> bool:
-    """Whether nothing is left open that a search could still tell."""
-    return all(entry.status in ("proved", "structural") for entry in record.entries)
+def _filled(bench: Bench, record: MappingRecord) -> Iterator[MappingRecord]:
+    """The mapping with weights that are open given those that are left over, where a run still agrees; if any are."""
+    for candidate in islice(completed(record), MOST):
+        if candidate.entries != record.entries:
+            judged = bench.judged(replace(candidate, proof=None))
+            if _agrees(judged):
+                yield judged
+                return
 
 
 def _rank(record: MappingRecord) -> tuple[int, int, int]:
