@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,14 +31,17 @@ def cuts(made: Plan) -> tuple[tuple[int, int], ...]:
 
 def longer(made: Plan) -> tuple[tuple[int, int, Plan], ...]:
     """Axis sizes that may be a length, each with a larger one and the inputs of that size."""
-    tried = [(size, size + max(1, size // 2)) for size in _sizes(made)]
-    plans = [(size, more, _lengthened(made, partial(_resized, {size: more}))) for size, more in tried]
-    return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
+    return _grown_to(made, [(size, size + max(1, size // 2)) for size in _sizes(made)])
 
 
 def as_long_as(made: Plan, sizes: Collection[int]) -> tuple[tuple[int, int, Plan], ...]:
     """The inputs in each of these sizes, in the place of each smaller one that may be a length; longest first."""
-    tried = [(size, more) for more in sorted(sizes, reverse=True) for size in _sizes(made) if more > size]
+    smaller = _sizes(made)
+    return _grown_to(made, [(size, more) for more in sorted(sizes, reverse=True) for size in smaller if more > size])
+
+
+def _grown_to(made: Plan, tried: Iterable[tuple[int, int]]) -> tuple[tuple[int, int, Plan], ...]:
+    """Of pairs of a size and a larger one, those of which there are inputs, with them."""
     plans = [(size, more, _lengthened(made, partial(_resized, {size: more}))) for size, more in tried]
     return tuple((size, more, plan) for size, more, plan in plans if plan is not None)
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automatch.trace.program import wide_dtype
 from automatch.trace.weights import identity
 
-_NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 WIDE = (torch.float64, torch.complex128)
 
 
@@ -54,12 +54,8 @@ class Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        args, kwargs = pytree.tree_map(_wide_dtype, (args, dict(kwargs or {})))
+        args, kwargs = pytree.tree_map(wide_dtype, (args, dict(kwargs or {})))
         return func(*args, **kwargs)
-
-
-def _wide_dtype(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def has_narrow_constants(model: nn.Module, kept: Collection[str]) -> bool:

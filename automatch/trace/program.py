@@ -272,7 +272,7 @@ def _program(
             outputs = tuple(item for item in flat if isinstance(item, fx.Node))
         elif node.op == "call_function" and not name_of(node).startswith(_GUARDS):
             args, kwargs = fx.map_arg((node.args, node.kwargs), env.get)
-            args, kwargs = pytree.tree_map(_wide_dtype, (args, kwargs))
+            args, kwargs = pytree.tree_map(wide_dtype, (args, kwargs))
             env[node] = made = graph.create_node("call_function", node.target, args, kwargs)
             made.meta = dict(node.meta)
     program = Program(graph, weights, fixed, frozenset(inputs), outputs, values, inventory.weights, rung)
@@ -303,9 +303,9 @@ def _shape_alone(value: Any) -> Any:
     return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
 
 
-def _wide_dtype(value: Any) -> Any:
-    """Casts that the model's code asks for become float64 as well: only the proof runs the code as it is."""
-    return torch.float64 if value in _NARROW else value
+def wide_dtype(value: Any) -> Any:
+    """Float64 in place of a narrower dtype that the model's code asks for; anything else as it is."""
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
