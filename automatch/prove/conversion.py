@@ -14,12 +14,13 @@ from automatch.inputs.plan import Plan
 from automatch.inputs.prepare import Prepared, prepare
 from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
+from automatch.prove.loading import Conversion, Convert, of_function
 from automatch.prove.other_inputs import Others, all_positions, all_rows_named, other_lengths, other_masks
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
-from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
+from automatch.prove.trial import Draw, Setting, Trial, attempt
 from automatch.prove.verdict import unshown, verdicts
-from automatch.prove.weights import Manner, double_stand_in, state, tables
+from automatch.prove.weights import Manner, state, tables, wide
 from automatch.trace.inputs import Inputs, describe, needed
 
 DRAWS = 3
@@ -61,7 +62,7 @@ class Proof:
 
 
 def prove_conversion(
-    convert: Convert,
+    convert: Convert | Conversion,
     source: nn.Module,
     target: nn.Module,
     source_inputs: object,
@@ -76,7 +77,8 @@ def prove_conversion(
     """Run a conversion on fresh weights, and say what the outputs showed of every target weight.
 
     Args:
-        convert: A source state dict in, target weights out; it must treat every source weight as a variable.
+        convert: A source state dict in, target weights out; it must treat every source weight as a variable. Or the
+            same in parts.
         source: The source model, with real tensors; it stays as it is.
         target: The target model, likewise.
         source_inputs: Example inputs of the source; None takes those that the model carries.
@@ -121,7 +123,7 @@ def prove_conversion(
     if record.outcome != "agree":
         return Proof(record, {})
     record, masks = other_masks(record, others)
-    covered = _covered(convert, source)
+    covered = setting.conversion.keys
     if longer or masks:
         why = f"but only on inputs like the examples: {', '.join(filter(None, (longer, masks)))}"
         return Proof(replace(record, reason=f"{record.reason}, {why}"), unshown(target, covered, why))
@@ -132,7 +134,7 @@ def prove_conversion(
 
 
 def arrange(
-    convert: Convert,
+    convert: Convert | Conversion,
     source: nn.Module,
     target: nn.Module,
     source_inputs: object,
@@ -151,11 +153,11 @@ def arrange(
         InputsError: Inputs are missing.
     """
     prepared = prepared or prepared_for(source, target, source_inputs, target_inputs)
-    covered = _covered(convert, source)
-    reads = _buffers_read(convert, source, target) if reads is None else reads
-    kept = tables(source, reads.__contains__), tables(target, covered.__contains__)
+    conversion = convert if isinstance(convert, Conversion) else of_function(convert, source)
+    reads = _buffers_read(conversion, source, target) if reads is None else reads
+    kept = tables(source, reads.__contains__), tables(target, conversion.keys.__contains__)
     made = _wide(prepared.plan, source, target)
-    setting = Setting(convert, source, target, made, kept, seed, prepared.conflict)
+    setting = Setting(conversion, source, target, made, kept, seed, prepared.conflict)
     notes = (*_limits(setting), *prepared.remarks)
     coarse = has_narrow_constants(source, kept[0]) or has_narrow_constants(target, kept[1])
     tolerance = TOLERANCE if coarse else EXACT
@@ -187,26 +189,20 @@ def _wide(made: Plan, source: nn.Module, target: nn.Module) -> Plan:
     """The inputs where the models are, in float64: so are the stand-ins, whatever the models are."""
     places = [next((tensor.device for tensor in (*m.parameters(), *m.buffers())), None) for m in (source, target)]
 
-    def wide(leaf: object, device: torch.device | None) -> object:
-        return _double(leaf.to(device)) if isinstance(leaf, Tensor) else leaf
+    def moved(leaf: object, device: torch.device | None) -> object:
+        return wide(leaf.to(device)) if isinstance(leaf, Tensor) else leaf
 
     ours, theirs = (
-        tuple(wide(leaf, device) for leaf in leaves)
+        tuple(moved(leaf, device) for leaf in leaves)
         for leaves, device in zip((made.source, made.target), places, strict=True)
     )
     return replace(made, source=ours, target=theirs)
 
 
-def _double(tensor: Tensor) -> Tensor:
-    if tensor.is_complex():
-        return tensor.to(torch.complex128)
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
 def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, ledger: Ledger) -> Iterator[Trial]:
     """One trial per draw, up to the first that fails or disagrees; more where chance may have hidden a few elements."""
     for number in range(EXTRA * draws):
-        if number >= draws and not any(part.nearly_whole for part in ledger.found.values()):
+        if number >= draws and not ledger.promising():
             return
         trial = Trial()
         for manner in _manners(number):
@@ -291,18 +287,15 @@ def _some(keys: Collection[str], limit: int = 4) -> str:
     return shown if len(keys) <= limit else f"{shown} and {len(keys) - limit} more"
 
 
-def _covered(convert: Convert, source: nn.Module) -> tuple[str, ...]:
-    return tuple(convert({key: _double(tensor.detach()) for key, tensor in state(source).items()}))
-
-
-def _buffers_read(convert: Convert, source: nn.Module, target: nn.Module) -> set[str]:
+def _buffers_read(conversion: Conversion, source: nn.Module, target: nn.Module) -> set[str]:
     """Source buffers that reach a key of the target: NaN in one of them comes out."""
-    with double_stand_in(source) as copied:
-        weights = {key: tensor.detach() for key, tensor in state(copied).items()}
+    weights = {key: wide(tensor.detach()) for key, tensor in state(source).items()}
     keys, read = set(state(target)), set()
     for key in tables(source, _none):
-        made = convert({**weights, key: torch.full_like(weights[key], torch.nan)})
-        if any(bool(torch.isnan(value).any()) for name, value in made.items() if name in keys):
+        given = {**weights, key: torch.full_like(weights[key], torch.nan)}
+        parts = [part for part in conversion.parts if key in part.reads]
+        made = [item for part in parts for item in part.make({name: given[name] for name in part.reads}).items()]
+        if any(bool(torch.isnan(value).any()) for name, value in made if name in keys):
             read.add(key)
     return read
 

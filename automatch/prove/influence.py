@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from automatch.prove.alike import Floats, Ints, alike, regrouped
 from automatch.prove.outputs import Gap, scale
 from automatch.prove.weights import SPREAD
+from automatch.trace.weights import Identity, identity
 
 MARGIN = 100.0
 """How many times the measured distance of the outputs an element must move them by."""
@@ -28,8 +32,26 @@ terms that cancel, or 1e-8 where a model computes its softmax in float32.
 NEARLY = 0.9
 """The share of living elements from which on further draws are worth while."""
 
-TWIN = 1e-7
-"""Relative difference under which two gradients count as equal."""
+TWIN, TWIN_EXACT = 1e-7, 1e-10
+"""Relative difference under which two gradients count as equal: where a run has numbers in float32, and where not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """What one gradient of a tensor leaves behind: two that are equal everywhere have equal prints.
+
+    Attributes:
+        size: Its Euclidean norm.
+        mixed: A random sum of its values.
+    """
+
+    size: float
+    mixed: float
+
+    def equals(self, other: Print) -> bool:
+        """Whether two gradients left these prints that were equal but for rounding."""
+        close = TWIN * max(self.size, other.size)
+        return abs(self.size - other.size) <= close and abs(self.mixed - other.mixed) <= close
 
 
 @dataclass(slots=True)
@@ -37,28 +59,149 @@ class Influence:
     """What the draws so far showed of one target tensor.
 
     Attributes:
-        strength: For every element, how far it moves the outputs, in units of what would be enough; the most of all
-            draws.
-        first: Its gradient in the first draw.
-        later: A random sum of its gradients in the other draws.
-        draws: How many draws went in.
+        alive: Which elements would have shown in some draw, had they been wrong; in the tensor's shape.
+        twins: Places of living elements whose gradients had an equal among the others' in all draws, and for each the
+            group of equals that it belongs to.
+        prints: One for every draw.
+        shifts: Whether one number added along the first axis changed nothing in any draw.
+        still: Whether the last draw, not the first, told nothing new, and more is missing than chance may hide.
     """
 
-    strength: Tensor
-    first: Tensor
-    later: Tensor
-    draws: int = 1
-
-    @property
-    def alive(self) -> Tensor:
-        """Which elements would have shown."""
-        return self.strength > 1
+    alive: Tensor
+    twins: tuple[Ints, Ints]
+    prints: tuple[Print, ...]
+    shifts: bool
+    still: bool = False
 
     @property
     def nearly_whole(self) -> bool:
         """Whether so few elements are missing that chance may have hidden them."""
         alive = float(self.alive.double().mean()) if self.alive.numel() else 1.0
         return NEARLY <= alive < 1
+
+    @property
+    def apart(self) -> Tensor:
+        """Which living elements no other element of the same tensor could be exchanged with.
+
+        Equal gradients in every draw mean that only the sum of two elements matters, as under inputs that are constant
+        along an axis: then a mapping that permutes them would have passed.
+        """
+        apart = self.alive.clone(memory_format=torch.contiguous_format)
+        apart.view(-1)[torch.from_numpy(self.twins[0])] = False
+        return apart
+
+    @property
+    def told(self) -> bool:
+        """Whether further draws can tell no more of it."""
+        return not self.twins[0].size and not self.shifts and bool(self.alive.all())
+
+    def see(self, gradient: Gradient, enough: float, tolerance: float) -> None:
+        """Enter one draw: elements that moved the outputs by enough, and those that could have been exchanged."""
+        alive = self.alive.contiguous().view(-1).numpy()
+        before = alive if gradient.places is None else alive[gradient.places]
+        fresh = gradient.values > enough
+        fresh |= gradient.values < -enough
+        fresh &= ~before
+        known, groups = self.twins
+        shifted = self.shifts
+        again = regrouped(gradient.at(known, enough), known, groups, tolerance)
+        places, numbers = alike(gradient.values, tolerance, fresh)
+        offset = int(again[1].max()) + 1 if again[1].size else 0
+        self.twins = np.concatenate([again[0], gradient.whole(places)]), np.concatenate([again[1], numbers + offset])
+        if gradient.places is None:
+            alive |= fresh
+        else:
+            alive[gradient.places[fresh]] = True
+        if alive.all():
+            self.alive = torch.ones((), dtype=torch.bool).expand(gradient.shape)  # takes no memory
+        self.prints = (*self.prints, gradient.print)
+        self.shifts = shifted and gradient.shifts
+        same = not fresh.any() and len(self.twins[0]) == len(known) and self.shifts == shifted
+        self.still = same and len(self.prints) > 1 and not self.nearly_whole
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradient:
+    """The gradient of one tensor, flat.
+
+    Attributes:
+        values: Its values, [N].
+        places: Where they are in the flat tensor, in order; None where all of it is there. Elsewhere it is zero.
+        shape: The tensor's shape.
+    """
+
+    values: Floats
+    places: Ints | None
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(found: Tensor | None, shape: tuple[int, ...]) -> Gradient:
+        """A dense gradient, one of the rows of a table that were looked up, or none."""
+        if found is None:
+            return Gradient(np.empty(0), np.empty(0, np.int64), shape)
+        if not found.is_sparse:
+            return Gradient(found.detach().double().cpu().reshape(-1).numpy(), None, shape)
+        found = found.detach().coalesce().cpu()
+        rows, width = found.indices()[0].numpy(), int(np.prod(shape[1:]))
+        places = (rows[:, None] * width + np.arange(width)).reshape(-1)
+        return Gradient(found.values().double().reshape(-1).numpy(), places, shape)
+
+    def at(self, places: Ints, enough: float) -> Floats:
+        """Values at some places; zero where they are not there, or move the outputs by less than enough."""
+        if self.places is None or not self.places.size or not places.size:
+            found = self.values[places] if self.places is None else np.zeros(len(places))
+        else:
+            at = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
+            found = np.where(self.places[at] == places, self.values[at], 0.0)
+        return np.where(np.abs(found) > enough, found, 0.0)
+
+    def whole(self, places: Ints) -> Ints:
+        """Places among the values, as places in the flat tensor."""
+        return places if self.places is None else self.places[places]
+
+    @property
+    def print(self) -> Print:
+        """What it leaves behind."""
+        size = mixed = 0.0
+        for start in range(0, self.values.size, len(_NOISE)):
+            part = self.values[start : start + len(_NOISE)]
+            at = slice(part.size) if self.places is None else self.places[start : start + part.size] % len(_NOISE)
+            size += float((part * part).sum())
+            mixed += float((part * _NOISE[at]).sum())
+        return Print(math.sqrt(size), mixed)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether its sum over the first axis is zero, as before a layer norm or inside a softmax."""
+        if not self.shape or not self.values.size:
+            return False
+        rows = self.values.reshape(-1, max(1, int(np.prod(self.shape[1:]))))
+        whole, sizes = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+        for start in range(0, len(rows), _ROWS):
+            whole += rows[start : start + _ROWS].sum(0)
+            sizes += np.abs(rows[start : start + _ROWS]).sum(0)
+        return bool((np.abs(whole) <= TWIN * sizes).all())
+
+
+_ROWS = 1024
+_NOISE = np.random.Generator(np.random.PCG64(0)).standard_normal(65_521)
+"""Random factors, repeated along a tensor; their number is prime, so that no row of a matrix meets the same ones."""
+
+
+def disturb(tensor: Tensor, size: float, alive: Tensor) -> None:
+    """Change elements of a tensor in place by random numbers of a size."""
+    noise = np.resize(_NOISE, min(tensor.numel(), _AT_ONCE)) * size
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    values, living = flat.numpy(), None if bool(alive.all()) else alive.contiguous().view(-1).numpy()
+    for start in range(0, len(values), _AT_ONCE):
+        part = values[start : start + _AT_ONCE]
+        part += noise[: len(part)] if living is None else noise[: len(part)] * living[start : start + _AT_ONCE]
+    if flat.data_ptr() != tensor.data_ptr():
+        with torch.no_grad():
+            tensor.copy_(flat.view(tensor.shape))
+
+
+_AT_ONCE = 40 * 65_521
 
 
 @dataclass(slots=True)
@@ -67,39 +210,58 @@ class Ledger:
 
     found: dict[str, Influence] = field(default_factory=dict)
 
-    def add(self, gradients: Mapping[str, Tensor], values: Mapping[str, Tensor], enough: float, sign: float) -> None:
-        """Enter one draw.
+    def add(self, key: str, gradient: Gradient, unit: float, narrow: bool) -> None:
+        """Enter one draw of one tensor.
 
         Args:
-            gradients: The gradient of every tensor.
-            values: Their values in this draw.
-            enough: How far an element must move the outputs to be seen.
-            sign: A random factor of this draw.
+            key: Its first key.
+            gradient: Its gradient.
+            unit: The gradient from which on an element moves the outputs by enough to be seen.
+            narrow: Whether numbers in float32 took part.
         """
-        for key, gradient in gradients.items():
-            strength = gradient.abs() * disturbance(values[key]) / enough
-            known = self.found.get(key)
-            if known is None:
-                self.found[key] = Influence(strength, gradient, torch.zeros_like(gradient))
-                continue
-            known.strength = torch.maximum(known.strength, strength)
-            known.later = known.later + sign * gradient
-            known.draws += 1
+        if key not in self.found:
+            none = np.empty(0, np.int64)
+            self.found[key] = Influence(torch.zeros(gradient.shape, dtype=torch.bool), (none, none), (), True)
+        self.found[key].see(gradient, unit, TWIN if narrow else TWIN_EXACT)
+
+    def promising(self) -> bool:
+        """Whether further draws may find the few elements that are missing of some tensor."""
+        return any(influence.nearly_whole for influence in self.found.values())
+
+    def reopen(self) -> None:
+        """Draws of another kind follow, which may tell more of tensors of which the last ones told nothing."""
+        for influence in self.found.values():
+            influence.still = False
+
+    def open(self) -> set[str]:
+        """Tensors of which further draws may tell more."""
+        paired = interchangeable(self)
+        return {
+            key
+            for key, influence in self.found.items()
+            if not influence.still and (not influence.told or key in paired)
+        }
 
 
 @torch.enable_grad()
-def gradients(
-    outputs: Sequence[Tensor], weights: Mapping[str, Tensor], generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The gradient of a random combination of all outputs, each in units of its scale.
+def measure(
+    outputs: Sequence[Tensor],
+    weights: Mapping[str, Tensor],
+    tables: Mapping[str, Tensor],
+    generator: torch.Generator,
+    enter: Callable[[str, Tensor | None], None],
+) -> None:
+    """Hand over the gradients of a random combination of all outputs, each in units of its scale, one at a time.
 
-    A single element then moves the outputs by its gradient times its change, up to a random factor near 1: in the
-    Euclidean norm over all outputs.
+    A single element moves the outputs by its gradient times its change, up to a random factor near 1: in the Euclidean
+    norm over all outputs. No two gradients are held at once, but for those of tables.
 
     Args:
         outputs: The compared outputs, still with their graph.
-        weights: The tensors to differentiate by.
+        weights: The tensors to differentiate by; leaves.
+        tables: Those that rows were looked up in, as the lookups read them.
         generator: Where the cotangents come from.
+        enter: Called with the key of every tensor and its gradient; None where no output depends on it.
 
     Raises:
         RuntimeError: Nothing can be differentiated.
@@ -108,15 +270,50 @@ def gradients(
     for output in outputs:
         cotangent = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.device)
         total = total + (cotangent * output).sum() / scale(output.detach())
-    found = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-    return {
-        key: torch.zeros(tensor.shape, dtype=torch.float64) if gradient is None else gradient.detach().double().cpu()
-        for (key, tensor), gradient in zip(weights.items(), found, strict=True)
-    }
+    left = dict(weights)
+
+    def taken(key: str, tensor: Tensor) -> None:
+        gradient, tensor.grad = tensor.grad, None
+        del left[key]
+        enter(key, gradient)
+
+    hooks = [
+        tensor.register_post_accumulate_grad_hook(partial(taken, key))  # type: ignore[no-untyped-call]
+        for key, tensor in weights.items()
+        if key not in tables
+    ]
+    try:
+        torch.autograd.backward(total, inputs=[*weights.values(), *tables.values()])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for key, tensor in left.items():
+        enter(key, _together(tensor, tables[key]) if key in tables else None)
 
 
-class DifferentiableStatistics(TorchFunctionMode):
-    """Batch norm in evaluation as arithmetic, which unlike torch's own has gradients by its statistics."""
+def _together(tensor: Tensor, table: Tensor) -> Tensor | None:
+    """The gradient of a table that is read as a whole as well, such as one tied to the last layer; made in place."""
+    (whole, tensor.grad), (rows, table.grad) = (tensor.grad, None), (table.grad, None)
+    if whole is None or rows is None:
+        return rows if whole is None else whole
+    rows = rows.coalesce()
+    return whole.index_add_(0, rows.indices()[0], rows.values())
+
+
+class Differentiable(TorchFunctionMode):
+    """What a run for gradients does otherwise: the values stay the same.
+
+    1. Batch norm in evaluation is arithmetic, which unlike torch's own has gradients by its statistics.
+    2. Rows are looked up in a leaf of their own, whose gradient holds these rows alone.
+
+    Attributes:
+        tables: By the identity of a tensor that rows were looked up in, what the lookups read in its place.
+    """
+
+    def __init__(self) -> None:
+        """No table was read yet."""
+        super().__init__()
+        self.tables: dict[Identity, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -127,7 +324,26 @@ class DifferentiableStatistics(TorchFunctionMode):
     ) -> Any:
         if func is functional.batch_norm and (spelled := _batch_norm(*args, **(kwargs or {}))) is not None:
             return spelled
+        if func is functional.embedding:
+            return self._lookup(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def _lookup(
+        self,
+        rows: Tensor,
+        weight: Tensor,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Tensor:
+        if not (weight.is_leaf and weight.requires_grad) or max_norm is not None or scale_grad_by_freq:
+            return functional.embedding(rows, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+        mark = identity(weight)
+        if mark not in self.tables:
+            self.tables[mark] = weight.detach().requires_grad_()
+        return functional.embedding(rows, self.tables[mark], padding_idx, sparse=True)
 
 
 def _batch_norm(
@@ -159,50 +375,19 @@ def disturbance(values: Tensor) -> float:
     return spread if spread > 1e-9 else SPREAD * max(1.0, float(values.detach().abs().max()) if values.numel() else 1.0)
 
 
-def told_apart(influence: Influence) -> Tensor:
-    """Which living elements no other element of the same tensor could be exchanged with.
-
-    Equal gradients in every draw mean that only the sum of two elements matters, as under inputs that are constant
-    along an axis: then a mapping that permutes them would have passed.
-    """
-    places = influence.alive.flatten().nonzero().squeeze(1)
-    apart = influence.alive.flatten().clone()
-    first, later = (part.flatten()[places] for part in (influence.first, influence.later))
-    order = first.argsort()
-    twins = _equal(first[order[1:]], first[order[:-1]]) & _equal(later[order[1:]], later[order[:-1]])
-    apart[places[order[1:][twins]]] = False
-    apart[places[order[:-1][twins]]] = False
-    return apart.reshape(influence.alive.shape)
-
-
-def shifts(influence: Influence) -> bool:
-    """Whether one number added along the first axis changes nothing, as before a layer norm or inside a softmax."""
-    return influence.first.dim() > 0 and all(
-        bool((part.sum(0).abs() <= TWIN * part.abs().sum(0)).all()) for part in (influence.first, influence.later)
-    )
-
-
 def interchangeable(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     """For each tensor those others of its shape that have the same gradient everywhere: only their sum matters."""
-    living = {key: part for key, part in ledger.found.items() if part.alive.numel() and bool(part.alive.any())}
     groups: dict[tuple[object, ...], list[str]] = {}
-    for key, part in living.items():
-        groups.setdefault((tuple(part.first.shape), f"{float(part.first.abs().sum()):.5e}"), []).append(key)
+    for key, part in ledger.found.items():
+        if bool(part.alive.any()):
+            groups.setdefault((tuple(part.alive.shape), f"{part.prints[0].size:.5e}"), []).append(key)
     found: dict[str, tuple[str, ...]] = {}
     for keys in groups.values():
         for key in keys:
-            others = tuple(other for other in keys if other != key and _same(living[key], living[other]))
+            others = tuple(other for other in keys if other != key and _same(ledger.found[key], ledger.found[other]))
             found |= {key: others} if others else {}
     return found
 
 
 def _same(one: Influence, other: Influence) -> bool:
-    size = float(one.first.abs().max())
-    return all(
-        bool((first - second).abs().max() <= TWIN * max(size, float(first.abs().max())))
-        for first, second in ((one.first, other.first), (one.later, other.later))
-    )
-
-
-def _equal(one: Tensor, other: Tensor) -> Tensor:
-    return (one - other).abs() <= TWIN * torch.maximum(one.abs(), other.abs())
+    return all(first.equals(second) for first, second in zip(one.prints, other.prints, strict=False))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from automatch.core.mapping import ProofRecord
 from automatch.inputs.draws import has_masks
 from automatch.inputs.lengths import all_rows, as_long_as, cuts, longer
 from automatch.prove.influence import Ledger
 from automatch.prove.outputs import OutputPair
-from automatch.prove.trial import Draw, Setting, attempt
+from automatch.prove.trial import Draw, Setting, Trial, attempt, attempts
 from automatch.prove.weights import Manner, state
 
 MOST_ROWS, MOST_WORK = 4096, 4_000_000_000
@@ -18,6 +20,9 @@ MOST_ROWS, MOST_WORK = 4096, 4_000_000_000
 
 LENGTHS = 12
 """Shorter and longer inputs that are tried until both models take them."""
+
+AT_ONCE = 2
+"""How many of these are run on the same weights."""
 
 LONG = 16
 """Lengths that some table has rows for, tried until both models take one and agree."""
@@ -77,8 +82,7 @@ def _first_length(
 ) -> tuple[list[str], list[str]]:
     """What is said of the first other length that both models take and agree on, and of those on which they differ."""
     differing: list[str] = []
-    for size, other, draw, setting in tried:
-        trial = attempt(setting, draw, pairs, None)
+    for (size, other, _, _), trial in _in_turn(tried, pairs):
         if trial.failure:
             continue
         said = f"with size {other} in place of {size}"
@@ -89,25 +93,44 @@ def _first_length(
     return [], differing
 
 
+def _in_turn(
+    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...]
+) -> Iterator[tuple[tuple[int, int, Draw, Setting], Trial]]:
+    """What each length gave, a few at a time on the same weights."""
+    for start in range(0, len(tried), AT_ONCE):
+        batch = tried[start : start + AT_ONCE]
+        yield from zip(batch, attempts([(setting, draw) for _, _, draw, setting in batch], pairs), strict=False)
+
+
 def all_positions(record: ProofRecord, others: Others) -> ProofRecord:
     """Run both models on inputs as long as a table of positions may be, where that costs little: its rows show then.
 
-    Which table that is, is not known: the sizes that weights of both models have are tried, the longest first. Models
+    Which table that is, is not known: those are tried of which the last rows were not seen, the longest first. Models
     that differ on such inputs may have been made for shorter ones; then it shows nothing.
     """
     setting = others.setting
     most = min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting)))
-    held = [tensor for model in (setting.source, setting.target) for tensor in state(model).values()]
-    sizes = {size - less for tensor in held for size in tensor.shape[:2] for less in (0, 1, 2)}
+    tables = {size for seen in others.ledger.found.values() for size in _lengths(seen.alive)}
+    sizes = {size - less for size in tables for less in (0, 1, 2)}
     tried = as_long_as(setting.inputs, [size for size in sizes if 2 < size <= most])
     fitting = [made for _, _, made in tried if all(made.source[place].numel() <= most for place in made.free)]
     for made in fitting[:LONG]:
+        draw = Draw(others.number, Manner(temper=0.4))
+        others.ledger.reopen()
         long = replace(setting, inputs=made)
-        trial = attempt(long, Draw(others.number, Manner(temper=0.4)), others.pairs, None)
+        trial = attempt(long, draw, others.pairs, others.ledger, record.tolerance)
         if not trial.failure and all(found.largest <= record.tolerance for found in trial.gaps):
-            attempt(long, Draw(others.number, Manner(temper=0.4)), others.pairs, others.ledger)
             return record
     return record
+
+
+def _lengths(alive: Tensor) -> Iterator[int]:
+    """The axes, of the first two, along which the last rows of a table were not seen; no convolution has any."""
+    for axis in range(2) if 2 <= alive.dim() <= 3 else ():
+        rows = alive.movedim(axis, 0).flatten(1).any(1)
+        seen = int(rows.sum())
+        if 0 < seen < len(rows) and bool(rows[:seen].all()):
+            yield len(rows)
 
 
 def _numbers(setting: Setting) -> int:
@@ -122,6 +145,7 @@ def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
     if made is None:
         return record
     wide = replace(setting, inputs=made)
+    ledger.reopen()
     for number in range(NAMED):
         trial = attempt(wide, Draw(others.number + 2 + number, Manner(temper=0.4)), others.pairs, ledger)
         worst = max((found.largest for found in trial.gaps), default=0.0)
@@ -141,6 +165,7 @@ def other_masks(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """
     if not has_masks(others.setting.inputs):
         return record, ""
+    others.ledger.reopen()
     trial = attempt(others.setting, Draw(others.number + 1, padded=True), others.pairs, others.ledger)
     if trial.failure:
         note = f"masks kept their example values: with padded ones, {trial.failure}"

@@ -11,7 +11,8 @@ from automatch.errors import AutomatchError
 from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Parting, first_divergence
-from automatch.prove.trial import Convert, Draw, Setting, loaded
+from automatch.prove.loading import Conversion, Convert
+from automatch.prove.trial import Draw, Setting, loaded
 from automatch.prove.values import CLOSE, COARSE
 from automatch.prove.weights import Manner
 from automatch.trace.inputs import Inputs
@@ -30,7 +31,7 @@ FAINT = 1e-2
 
 def parting(
     proof: ProofRecord,
-    convert: Convert,
+    convert: Convert | Conversion,
     source: nn.Module,
     target: nn.Module,
     source_inputs: object,

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from automatch.apply.fill import fill
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
 from automatch.inputs.prepare import Prepared, warn
 from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_conversion
 from automatch.prove.doubt import doubted
+from automatch.prove.loading import of_record
 from automatch.prove.parting import parting
 
 
@@ -57,8 +57,9 @@ def prove(
         prepared = prepared_for(source, target, source_inputs, target_inputs)
         warn(prepared, stacklevel=4)
     both = source, target, source_inputs, target_inputs
+    conversion = of_record(record, source)
     proof = prove_conversion(
-        lambda state: fill(record, state),
+        conversion,
         *both,
         reads=reads,
         draws=draws,
@@ -71,7 +72,7 @@ def prove(
     made_of = {entry.target: entry.sources for entry in record.entries}
     found = parting(
         proof.record,
-        lambda state: fill(record, state),
+        conversion,
         *both,
         sources=made_of,
         reads=reads,

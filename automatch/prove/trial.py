@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from automatch.errors import MappingError, together
-from automatch.inputs.draws import Cut, drawn, own
+from automatch.core.memory import give_back
+from automatch.inputs.draws import Cut, own
+from automatch.inputs.draws import drawn as inputs_drawn
 from automatch.inputs.plan import Call, Plan
-from automatch.prove.influence import DifferentiableStatistics, Ledger, disturbance, enough, gradients
+from automatch.prove.influence import Differentiable, Gradient, Ledger, disturb, disturbance, enough, measure
+from automatch.prove.loading import Conversion, Filled, drawn, filled
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
 from automatch.prove.precision import Watch, Widened
-from automatch.prove.weights import Manner, double_stand_in, load, redraw, state
+from automatch.prove.weights import Drawing, Manner, state
+from automatch.trace.isolate import stand_in
 from automatch.trace.lines import blame
 from automatch.trace.weights import identity
-
-Convert: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-"""A source state dict in, target weights out."""
 
 JOLT = 0.01
 """The relative disturbance of the control: every living weight at once."""
@@ -30,13 +31,22 @@ JOLT = 0.01
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
 
+_JOLTED = 3
+"""How many draws are disturbed; those after these look for a few more elements alone."""
+
+LARGE = 16_000_000
+"""Numbers of a weight whose gradient needs memory that other gradients have left."""
+
+_DRAWS = 1024
+"""More than the draws of one seed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What stays the same over all draws.
 
     Attributes:
-        convert: The conversion, frozen.
+        conversion: The conversion, frozen.
         source: The caller's source model.
         target: The caller's target model.
         inputs: The example inputs of both, paired.
@@ -45,7 +55,7 @@ class Setting:
         conflict: Why the inputs of both sides cannot be used together; empty where they can.
     """
 
-    convert: Convert
+    conversion: Conversion
     source: nn.Module
     target: nn.Module
     inputs: Plan
@@ -107,41 +117,47 @@ class Loaded:
         target: The target's.
         ours: What to call the source with.
         theirs: What to call the target with.
-        contradicted: Keys that a tied key overwrote with other values.
-        narrow: Whether the conversion made numbers in less than float64.
-        generator: Where further randomness of the draw comes from.
     """
 
     source: nn.Module
     target: nn.Module
     ours: Call
     theirs: Call
-    contradicted: tuple[str, ...]
-    narrow: bool
-    generator: torch.Generator
 
 
 @contextmanager
 def loaded(setting: Setting, draw: Draw) -> Iterator[Loaded]:
-    """Make a draw: both models, loaded, with the same fresh content for both.
-
-    Stand-ins are made for every draw, so that nothing a forward keeps reaches another one.
+    """Make a draw: both models at once, loaded, with the same fresh content for both.
 
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have.
         TypeError: A model cannot be copied.
     """
-    generator = torch.Generator().manual_seed(1_000_003 * setting.seed + draw.number)
-    ours, theirs = drawn(setting.inputs, generator if draw.number else None, draw.cut, draw.padded)
-    with double_stand_in(setting.source) as source, double_stand_in(setting.target) as target:
-        redraw(source, setting.kept[0], generator, draw.manner)
-        redraw(target, setting.kept[1], generator, draw.manner)
-        with Watch() as watch:
-            weights = _converted(setting.convert, source, target)
-        yield Loaded(source, target, ours, theirs, load(target, weights), watch.narrow, generator)
+    ours, theirs = _calls(setting, draw)
+    source, others = _drawings(setting, draw)
+    with drawn(setting.source, source) as first, filled(setting.conversion, source, setting.target, others) as second:
+        yield Loaded(first, second.model, ours, theirs)
 
 
-def attempt(setting: Setting, draw: Draw, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None) -> Trial:
+def _drawings(setting: Setting, draw: Draw) -> tuple[Drawing, Drawing]:
+    """Fresh weights of the source, and of what the conversion leaves open in the target."""
+    seeds = (2 * (_DRAWS * setting.seed + draw.number) + side for side in (0, 1))
+    source, target = (
+        Drawing.of(model, kept, seed, draw.manner)
+        for model, kept, seed in zip((setting.source, setting.target), setting.kept, seeds, strict=True)
+    )
+    return source, target
+
+
+def _calls(setting: Setting, draw: Draw) -> tuple[Call, Call]:
+    """What to call both models with; the first draw takes the examples as they are."""
+    generator = torch.Generator().manual_seed(1_000_003 * setting.seed + draw.number) if draw.number else None
+    return inputs_drawn(setting.inputs, generator, draw.cut, draw.padded)
+
+
+def attempt(
+    setting: Setting, draw: Draw, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None, most: float = LOST
+) -> Trial:
     """Make a draw, run both models, compare, and enter what each weight does.
 
     Args:
@@ -149,92 +165,168 @@ def attempt(setting: Setting, draw: Draw, pairs: tuple[OutputPair, ...] | None, 
         draw: The draw.
         pairs: Which outputs are compared; None finds out.
         ledger: Where influences are entered; None only compares.
+        most: The gap above which nothing is entered.
 
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have.
     """
+    return next(attempts([(setting, draw)], pairs, ledger, most))
+
+
+def attempts(
+    tried: Sequence[tuple[Setting, Draw]],
+    pairs: tuple[OutputPair, ...] | None,
+    ledger: Ledger | None = None,
+    most: float = LOST,
+) -> Iterator[Trial]:
+    """Draws that differ in their inputs alone, on one set of weights: the source runs on all, then the target on each.
+
+    No more than one model is held in float64 at once.
+
+    Args:
+        tried: The draws; settings differ in their inputs, draws in cuts and padding.
+        pairs: Which outputs are compared; None finds out, for each.
+        ledger: Where influences are entered; None only compares.
+        most: The gap above which nothing is entered.
+
+    Yields:
+        What each gave, in order.
+
+    Raises:
+        MappingError: The conversion gives keys or shapes that the target does not have.
+    """
+    setting, draw = tried[0]
+    calls = [_calls(*each) for each in tried]
+    source, others = _drawings(setting, draw)
     try:
-        with loaded(setting, draw) as ready:
-            bench = _Bench(ready.target, ready.theirs, draw.number, ready.generator)
-            with Watch() as watch:
-                first, failure = _run(ready.source, ready.ours, draw.number, "source")
-            if failure:
-                return Trial(failure=failure)
-            trial = _compared(bench, first, pairs, ledger)
-            return replace(trial, contradicted=ready.contradicted, narrow=trial.narrow or watch.narrow or ready.narrow)
+        give_back()
+        ran = _source_ran(setting.source, source, [ours for ours, _ in calls], draw.number)
+        give_back()
+        if all(each.failure for each in ran):
+            yield from (Trial(failure=each.failure) for each in ran)
+            return
+        with filled(setting.conversion, source, setting.target, others) as ready:
+            for first, (_, theirs) in zip(ran, calls, strict=True):
+                yield _Bench(ready, theirs, draw.number, first, most).trial(pairs, ledger)
     except TypeError as error:
-        return Trial(failure=str(error))
+        yield Trial(failure=str(error))
+
+
+def _source_ran(model: nn.Module, drawing: Drawing, calls: Sequence[Call], number: int) -> list[_Ran]:
+    with drawn(model, drawing) as copied:
+        return [_Ran.of(copied, call, number, "source") for call in calls]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a run gave: outputs, or why there are none; and whether numbers in less than float64 took part."""
+
+    outputs: tuple[Tensor, ...]
+    failure: str
+    narrow: bool
+
+    @staticmethod
+    def of(model: nn.Module, call: Call, number: int, side: str) -> _Ran:
+        """Run a stand-in's own stand-in, so that nothing a forward keeps reaches another run."""
+        with stand_in(model) as copied, Watch() as watch:
+            outputs, failure = _run(copied, own(call), number, side)
+        return _Ran(outputs, failure, watch.narrow)
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The loaded target and what it is called with."""
+    """The filled target, what it is called with, and what the source gave."""
 
-    target: nn.Module
+    target: Filled
     call: Call
     number: int
-    generator: torch.Generator
+    first: _Ran
+    most: float
+
+    def trial(self, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None) -> Trial:
+        """Run the target, compare, and enter what each weight does."""
+        if self.first.failure:
+            return Trial(failure=self.first.failure)
+        ran = _Ran.of(self.target.model, self.call, self.number, "target")
+        if ran.failure:
+            return Trial(failure=ran.failure)
+        first, second = self.first.outputs, ran.outputs
+        pairs = paired(first, second) if pairs is None else pairs
+        failure = _uncomparable(first, second, pairs)
+        if failure:
+            return Trial(failure=failure)
+        both = [common(first[pair.source], second[pair.target]) for pair in pairs]
+        gaps = tuple(gap(*pair) for pair in both)
+        narrow = self.first.narrow or ran.narrow or self.target.narrow
+        outputs, alone = tuple(one for one, _ in both), _alone(first, second, pairs)
+        trial = Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
+        if ledger is None or any(not found.largest <= self.most for found in gaps):
+            return trial
+        return self.measured(trial, ledger)
+
+    def measured(self, trial: Trial, ledger: Ledger) -> Trial:
+        """Enter one backward pass, then disturb what is alive and see how far the outputs move."""
+        weights = _differentiable(self.target.model)
+        still_open = ledger.open()
+        wanted = {key: tensor for key, tensor in weights.items() if key not in ledger.found or key in still_open}
+        if not wanted:
+            return trial
+        enter = partial(_enter, ledger, weights, enough(trial.gaps), trial.narrow)
+        unmeasured = self.entered(wanted, trial, enter, not ledger.found)
+        if unmeasured or self.number >= _JOLTED:
+            return replace(trial, unmeasured=unmeasured)
+        _jolt(weights, ledger)
+        with stand_in(self.target.model) as copied:
+            third, failure = _run(copied, own(self.call), self.number, "target")
+        if failure:
+            return replace(trial, unmeasured=failure)
+        both = [common(self.first.outputs[pair.source], third[pair.target]) for pair in trial.pairs]
+        return replace(trial, jolted=tuple(gap(*pair) for pair in both))
+
+    def entered(
+        self, weights: Mapping[str, Tensor], trial: Trial, enter: Callable[[str, Tensor | None], None], first: bool
+    ) -> str:
+        """Hand over the gradients of some weights; why that failed, empty where it did not."""
+        for tensor in weights.values():
+            tensor.requires_grad_(True)
+        with stand_in(self.target.model) as copied, Differentiable() as mode:
+            second, failure = _run(copied, own(self.call), self.number, "target", graph=True)
+        if failure:
+            return failure
+        generator = torch.Generator().manual_seed(self.number)
+        marks = {key: identity(tensor) for key, tensor in weights.items()}
+        try:
+            with torch.enable_grad():  # a stand-in is run without
+                outputs = [common(self.first.outputs[pair.source], second[pair.target])[1] for pair in trial.pairs]
+            if first or any(output.requires_grad for output in outputs):
+                tables = {key: mode.tables[mark] for key, mark in marks.items() if mark in mode.tables}
+                measure(outputs, weights, tables, generator, enter)
+            else:  # what is left open, no output depends on
+                for key in weights:
+                    enter(key, None)
+        except RuntimeError as error:  # no output has a graph, or an operator no derivative
+            return blame(error)
+        finally:
+            for tensor in weights.values():
+                tensor.requires_grad_(False)
+        return ""
 
 
-def _compared(
-    bench: _Bench, first: tuple[Tensor, ...], pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None
-) -> Trial:
-    with Watch() as watch:
-        second, failure = _run(bench.target, own(bench.call), bench.number, "target")
-    if failure:
-        return Trial(failure=failure)
-    pairs = paired(first, second) if pairs is None else pairs
-    failure = _uncomparable(first, second, pairs)
-    if failure:
-        return Trial(failure=failure)
-    both = [common(first[pair.source], second[pair.target]) for pair in pairs]
-    gaps = tuple(gap(*pair) for pair in both)
-    trial = Trial(tuple(one for one, _ in both), pairs, _alone(first, second, pairs), gaps, narrow=watch.narrow)
-    if ledger is None or any(not found.largest <= LOST for found in gaps):
-        return trial
-    return _measured(bench, first, trial, ledger)
-
-
-def _measured(bench: _Bench, first: tuple[Tensor, ...], trial: Trial, ledger: Ledger) -> Trial:
-    """Enter one backward pass, then disturb what is alive and see how far the outputs move."""
-    weights = _differentiable(bench.target)
-    with DifferentiableStatistics():
-        second, failure = _run(bench.target, own(bench.call), bench.number, "target", graph=True)
-    if failure:
-        return replace(trial, unmeasured=failure)
-    try:
-        with torch.enable_grad():  # a stand-in is run without
-            outputs = [common(first[pair.source], second[pair.target])[1] for pair in trial.pairs]
-        found = gradients(outputs, weights, bench.generator)
-    except RuntimeError as error:  # no output has a graph, or an operator no derivative
-        return replace(trial, unmeasured=blame(error))
-    if not all(bool(torch.isfinite(gradient).all()) for gradient in found.values()):
-        return replace(trial, unmeasured="gradients are not finite")
-    values = {key: tensor.detach().cpu() for key, tensor in weights.items()}
-    ledger.add(found, values, enough(trial.gaps), 1.0 if bench.number % 2 else -0.7)
-    _jolt(weights, ledger, bench.generator)
-    third, failure = _run(bench.target, own(bench.call), bench.number, "target")
-    if failure:
-        return replace(trial, unmeasured=failure)
-    return replace(trial, jolted=tuple(gap(*common(first[pair.source], third[pair.target])) for pair in trial.pairs))
-
-
-def _converted(convert: Convert, source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
-    """What the conversion makes of the source's present weights.
+def _enter(
+    ledger: Ledger, weights: Mapping[str, Tensor], unit: float, narrow: bool, key: str, found: Tensor | None
+) -> None:
+    """Enter one gradient.
 
     Raises:
-        MappingError: It gives keys that the target does not have, or other shapes; all of them are listed.
+        RuntimeError: It is not finite.
     """
-    made = convert({key: tensor.detach() for key, tensor in state(source).items()})
-    holds = {key: tuple(tensor.shape) for key, tensor in state(target).items()}
-    wrong = [
-        f"{key}: {list(value.shape)} in the mapping, {list(holds[key]) if key in holds else 'not there'} in the model"
-        for key, value in made.items()
-        if holds.get(key) != tuple(value.shape)
-    ]
-    if wrong:
-        raise together(MappingError, "the mapping was made for another target; match again:", wrong)
-    return dict(made)
+    tensor = weights[key].detach()
+    if tensor.numel() > LARGE:
+        give_back()
+    gradient = Gradient.of(found, tuple(tensor.shape))
+    if not np.isfinite(gradient.values).all():
+        raise RuntimeError("gradients are not finite")
+    ledger.add(key, gradient, unit / disturbance(tensor), narrow)
 
 
 def _run(
@@ -262,22 +354,21 @@ def _run(
 
 
 def _differentiable(target: nn.Module) -> dict[str, Tensor]:
-    """Every floating tensor of the target's state dict under its first key, made to take gradients."""
-    found = {identity(tensor): key for key, tensor in reversed(state(target).items())}
-    weights = {key: tensor for key, tensor in state(target).items() if found[identity(tensor)] == key}
-    weights = {key: tensor for key, tensor in weights.items() if tensor.is_floating_point() and tensor.is_leaf}
-    for tensor in weights.values():
-        tensor.requires_grad_(True)
-    return weights
+    """Every floating tensor of the target's state dict under its first key, of which gradients can be taken."""
+    tensors = state(target)
+    first = {identity(tensor): key for key, tensor in reversed(tensors.items())}
+    return {
+        key: tensor
+        for key, tensor in tensors.items()
+        if first[identity(tensor)] == key and tensor.is_floating_point() and tensor.is_leaf
+    }
 
 
-def _jolt(weights: Mapping[str, Tensor], ledger: Ledger, generator: torch.Generator) -> None:
+def _jolt(weights: Mapping[str, Tensor], ledger: Ledger) -> None:
     """Change every living element a little."""
-    with torch.no_grad():
-        for key, tensor in weights.items():
-            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            change = JOLT * disturbance(tensor.cpu()) * noise * ledger.found[key].alive
-            tensor.add_(change.to(tensor.device))
+    for key, tensor in weights.items():
+        if key in ledger.found:
+            disturb(tensor, JOLT * disturbance(tensor), ledger.found[key].alive)
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:

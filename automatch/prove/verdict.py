@@ -8,7 +8,7 @@ from math import prod
 from torch import Tensor, nn
 
 from automatch.core.mapping import Shown
-from automatch.prove.influence import Influence, Ledger, interchangeable, shifts, told_apart
+from automatch.prove.influence import Influence, Ledger, interchangeable
 from automatch.prove.weights import state
 from automatch.trace.weights import identity
 
@@ -60,11 +60,11 @@ def _without_gradient(tensor: Tensor) -> str:
 
 
 def _shown(influence: Influence, twins: tuple[str, ...]) -> Shown:
-    apart, alive = told_apart(influence), influence.alive
+    apart, alive = influence.apart, influence.alive
     seen, living, total = int(apart.sum()), int(alive.sum()), alive.numel()
     if seen == total:
         free = f"; only its sum with {', '.join(twins)} matters: how it is split is a free choice" if twins else ""
-        shift = "; one number added to all of them would not, which changes no output" if shifts(influence) else ""
+        shift = "; one number added to all of them would not, which changes no output" if influence.shifts else ""
         return Shown(seen, total, f"every element would have shown, had it been wrong{shift}{free}")
     if not living:
         return Shown(0, total, "no output can tell: changing it changes none of them")

@@ -1,4 +1,4 @@
-"""Fresh, generic numbers for a model's weights, in a float64 stand-in that keeps ties.
+"""Fresh, generic numbers for a model's weights, in float64.
 
 Generic means: no two weights are equal, none is trivial, and the scale is one at which activations neither vanish nor
 blow up. What kind of number a weight takes is read off its present values, never off its name.
@@ -6,15 +6,13 @@ blow up. What kind of number a weight takes is read off its present values, neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from automatch.trace.isolate import stand_in
-from automatch.trace.weights import identity
+from automatch.trace.weights import Identity, identity
 
 SPREAD = 0.2
 """Standard deviation of a drawn weight that few inputs add up with, and the relative spread of one-signed weights."""
@@ -37,37 +35,71 @@ class Manner:
     temper: float = 1.0
 
 
-@contextmanager
-def double_stand_in(model: nn.Module) -> Iterator[nn.Module]:
-    """A stand-in with float64 copies of parameters and buffers, tied where they were; the model is left as it is.
-
-    Raises:
-        TypeError: The model cannot be copied.
-    """
-    made: dict[object, Tensor] = {}
-
-    def replaced(tensor: Tensor) -> Tensor:
-        return made.setdefault(identity(tensor), _double(tensor))
-
-    with stand_in(model, replaced) as copied:
-        yield copied
-
-
 def state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of a model's state dict, themselves and not copies."""
     found = model.state_dict(keep_vars=True)
     return {key: value for key, value in found.items() if isinstance(value, Tensor)}
 
 
-def redraw(model: nn.Module, keep: Collection[str], generator: torch.Generator, manner: Manner) -> None:
-    """Draw every weight of a stand-in afresh, except those keys that keep their values; tied ones stay tied."""
-    parameters = {identity(parameter) for parameter in model.parameters()}
-    kept = {identity(tensor) for key, tensor in state(model).items() if key in keep}
-    for mark, tensor in {identity(tensor): tensor for tensor in state(model).values()}.items():
-        if mark in kept or not (tensor.is_floating_point() or tensor.is_complex()):
-            continue
-        with torch.no_grad():
-            tensor.copy_(fresh(tensor.detach().cpu(), generator, mark in parameters, manner))
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """Fresh numbers for a model's weights: the same whenever they are asked for, in whatever order.
+
+    Attributes:
+        tensors: The state dict that they are for.
+        places: Where each of its tensors comes in it.
+        parameters: Those that are parameters.
+        kept: Those that keep their values.
+        seed: Decides the numbers.
+        manner: How they are drawn.
+    """
+
+    tensors: Mapping[str, Tensor]
+    places: Mapping[Identity, int]
+    parameters: frozenset[Identity]
+    kept: frozenset[Identity]
+    seed: int
+    manner: Manner
+
+    @staticmethod
+    def of(model: nn.Module, keep: Collection[str], seed: int, manner: Manner = Manner()) -> Drawing:
+        """Fresh numbers for all of a model's state but some keys; tied ones stay tied."""
+        tensors = state(model)
+        places = {mark: place for place, mark in enumerate(dict.fromkeys(map(identity, tensors.values())))}
+        parameters = frozenset(identity(parameter) for parameter in model.parameters())
+        kept = frozenset(identity(tensor) for key, tensor in tensors.items() if key in keep)
+        return Drawing(tensors, places, parameters, kept, seed, manner)
+
+    def fresh(self, tensor: Tensor) -> Tensor:
+        """New numbers for a tensor in float64, on its device; a copy of those that it has, where it keeps them."""
+        mark = identity(tensor)
+        drawn = mark in self.places and mark not in self.kept
+        if not drawn or not (tensor.is_floating_point() or tensor.is_complex()):
+            return wide_like(tensor).copy_(tensor.detach())
+        generator = torch.Generator().manual_seed(self.seed * _APART + self.places[mark])
+        made = fresh(tensor.detach().cpu(), generator, mark in self.parameters, self.manner)
+        return made if made.stride() == tensor.stride() and tensor.is_cpu else wide_like(tensor).copy_(made)
+
+
+_APART = 1_000_003
+"""Between the seeds of two draws: more than a model has tensors."""
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """A tensor in float64 (or complex128), itself where it is that, or holds whole numbers."""
+    return tensor.to(wide_dtype(tensor))
+
+
+def wide_like(tensor: Tensor) -> Tensor:
+    """Room for a tensor's numbers in float64, laid out as it is."""
+    return torch.empty_like(tensor, dtype=wide_dtype(tensor), requires_grad=False).detach()
+
+
+def wide_dtype(tensor: Tensor) -> torch.dtype:
+    """Float64, or complex128, in place of a narrower dtype."""
+    if tensor.is_complex():
+        return torch.complex128
+    return torch.float64 if tensor.is_floating_point() else tensor.dtype
 
 
 def tables(model: nn.Module, others: Callable[[str], bool]) -> tuple[str, ...]:
@@ -94,7 +126,9 @@ def tables(model: nn.Module, others: Callable[[str], bool]) -> tuple[str, ...]:
 
 
 def fresh(values: Tensor, generator: torch.Generator, is_parameter: bool, manner: Manner = Manner()) -> Tensor:
-    """New numbers for a weight, of the kind that its present ones are.
+    """New numbers for a weight in float64, of the kind that its present ones are.
+
+    Noise is drawn in float32, which is generic enough and many times as fast.
 
     1. A buffer with infinities, or of zeros mixed with ones, is a mask: kept.
     2. A buffer without negative values is a variance: stays positive, around its mean.
@@ -107,18 +141,21 @@ def fresh(values: Tensor, generator: torch.Generator, is_parameter: bool, manner
         (True, True)
     """
     if values.numel() == 0 or (not is_parameter and _is_mask(values)):
-        return values
-    noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+        return wide(values).clone()
     if values.is_complex():
-        return SPREAD * manner.temper * noise
-    mean = values.mean()
+        noise = torch.randn(values.shape, generator=generator, dtype=torch.complex64)
+        return SPREAD * manner.temper * noise.to(torch.complex128)
+    if _has_both_signs(values):
+        return torch.randn(values.shape, generator=generator).double().mul_(_noise_scale(values) * manner.temper)
+    mean = values.mean(dtype=torch.float64)
     if not is_parameter and bool((values >= 0).all()) and bool(mean > 0):
-        return mean * (0.5 + torch.rand(values.shape, generator=generator, dtype=values.dtype))
+        return mean * (0.5 + torch.rand(values.shape, generator=generator).double())
+    noise = torch.randn(values.shape, generator=generator).double()
     if _is_one_signed(values):
         drawn = mean * (1 + SPREAD * noise)
         signs = torch.randint(0, 2, values.shape, generator=generator) * 2 - 1
         return drawn * signs if manner.flipped else drawn
-    return _noise_scale(values) * manner.temper * noise
+    return noise.mul_(_noise_scale(values) * manner.temper)
 
 
 def _noise_scale(values: Tensor) -> float:
@@ -128,6 +165,15 @@ def _noise_scale(values: Tensor) -> float:
     # more, which the second bound catches.
     fan = min(values.numel() / values.shape[0], 4 * values.numel() ** 0.5)
     return min(SPREAD, 1.5 / float(fan**0.5))
+
+
+def _has_both_signs(values: Tensor) -> bool:
+    """Whether the first few numbers show it, as they mostly do: then the others need not be looked at."""
+    few = values[(0,) * (values.dim() - 1)][:_FEW] if values.dim() else values
+    return bool((few > 0).any()) and bool((few < 0).any())
+
+
+_FEW = 64
 
 
 def _is_one_signed(values: Tensor) -> bool:
@@ -147,22 +193,3 @@ def _is_table(values: Tensor) -> bool:
     if not values.is_floating_point() and not values.is_complex():
         return False
     return values.numel() > 0 and bool((values != values.flatten()[0]).any())
-
-
-def _double(tensor: Tensor) -> Tensor:
-    dtype = tensor.dtype
-    if dtype.is_floating_point:
-        dtype = torch.float64
-    elif dtype.is_complex:
-        dtype = torch.complex128
-    copied = tensor.detach().to(dtype, copy=True)
-    return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
-
-
-def load(target: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Copy weights into a stand-in; gives the keys that tied keys contradict, which hold other values in the end."""
-    tensors = state(target)
-    with torch.no_grad():
-        for key, value in weights.items():
-            tensors[key].copy_(value)
-        return tuple(key for key, value in weights.items() if not torch.equal(tensors[key], value.to(tensors[key])))

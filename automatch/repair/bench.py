@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from automatch.apply.fill import compute, fill
+from automatch.apply.fill import compute
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Ran, compared
+from automatch.prove.loading import of_record
 from automatch.prove.parting import closely
 from automatch.prove.rightness import leading_to, right
 from automatch.prove.spelled import SPELLINGS
@@ -136,7 +137,7 @@ def bench(
     reads = {key for entry in record.entries for key in entry.sources}
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
     setting, start = arrange(
-        lambda state: fill(record, state),
+        of_record(record, source),
         source,
         target,
         source_inputs,

@@ -56,6 +56,8 @@ def stand_in(model: nn.Module, replaced: Callable[[torch.Tensor], torch.Tensor] 
         if copied is None:
             copied = model
             stack.enter_context(_put_back(model))
+        else:
+            stack.callback(_emptied, copied)
         copied.eval()
         stack.callback(RemovableHandle.remove, copied.register_forward_hook(_return_leaves))
         yield copied
@@ -69,6 +71,13 @@ def duplicate(tensor: torch.Tensor) -> torch.Tensor:
 
 def _return_leaves(_module: nn.Module, _args: object, output: object) -> tuple[torch.Tensor, ...]:
     return tensor_leaves(output)
+
+
+def _emptied(copied: nn.Module) -> None:
+    """Lets go of a copy's tensors at once: modules often refer to each other in cycles, which are collected late."""
+    for module in copied.modules():
+        module._parameters.clear()
+        module._buffers.clear()
 
 
 def _copied(model: nn.Module, replaced: Callable[[torch.Tensor], torch.Tensor] | None) -> nn.Module | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automatch.prove.weights import Manner, double_stand_in, fresh, redraw, state
+from automatch.prove.loading import drawn
+from automatch.prove.weights import Drawing, Manner, fresh, state
 
 
 def draw(values: Tensor, is_parameter: bool = True, flipped: bool = False) -> Tensor:
@@ -45,8 +46,7 @@ def test_ties_and_the_original_stay() -> None:
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
     model, before = nn.ModuleDict({"a": first, "b": second}), first.weight.detach().clone()
-    with double_stand_in(model) as copied:
-        redraw(copied, ("a.bias",), torch.Generator().manual_seed(0), Manner())
+    with drawn(model, Drawing.of(model, ("a.bias",), 0)) as copied:
         found = state(copied)
         assert found["a.weight"] is found["b.weight"]
         assert found["a.weight"].dtype == torch.float64

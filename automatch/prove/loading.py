@@ -1,0 +1,275 @@
+"""Stand-ins of one draw: the source on fresh weights, the target on what a conversion makes of them.
+
+Fresh weights are drawn again whenever they are asked for, and are the same each time. So no more than one model's
+weights are held in float64 at once, and nothing that the source's forward did to its own reaches the target.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from automatch.apply.fill import compute
+from automatch.apply.fit import readable_keys
+from automatch.core.expr import Source, source_leaves
+from automatch.core.mapping import Entry, MappingRecord
+from automatch.errors import MappingError, together
+from automatch.prove.precision import Watch
+from automatch.prove.weights import Drawing, state, wide, wide_dtype, wide_like
+from automatch.trace.isolate import stand_in
+from automatch.trace.weights import Identity, identity
+
+Convert: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+"""A source state dict in, target weights out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a conversion that is made by itself.
+
+    Attributes:
+        reads: The source keys that it needs.
+        make: Gives target weights, from a state dict of these.
+        owned: Whether what it gives shares memory with nothing but what it was given.
+    """
+
+    reads: tuple[str, ...]
+    make: Convert
+    owned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion, frozen.
+
+    Attributes:
+        keys: The target keys that it gives.
+        parts: What it is made of.
+    """
+
+    keys: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+
+def of_record(record: MappingRecord, source: nn.Module) -> Conversion:
+    """A mapping as a conversion of which every entry is made by itself.
+
+    Raises:
+        MappingError: The source has not the keys and shapes that the mapping was made for; all of them are listed.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in state(source).items()}
+    names = readable_keys(record, shapes, "the state dict")
+    filled = [entry for entry in record.entries if entry.expr is not None]
+    return Conversion(tuple(entry.target for entry in filled), tuple(_part(entry, names) for entry in filled))
+
+
+def of_function(convert: Convert, source: nn.Module) -> Conversion:
+    """Any function as a conversion: run once, for the keys that it gives."""
+    given = {key: wide(tensor.detach()) for key, tensor in state(source).items()}
+    return Conversion(tuple(convert(given)), (Part(tuple(given), convert),))
+
+
+def _part(entry: Entry, names: Mapping[str, str]) -> Part:
+    assert entry.expr is not None
+    expr = entry.expr
+    reads = tuple(dict.fromkeys(names[leaf.key] for leaf in source_leaves(expr)))
+
+    def make(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(expr, Source):
+            return {entry.target: given[names[expr.key]]}
+        device = next((tensor.device for tensor in given.values()), torch.device("cpu"))
+        return {entry.target: compute(entry, expr, lambda key: given[names[key]], device)}
+
+    return Part(reads, make, owned=True)
+
+
+@contextmanager
+def drawn(model: nn.Module, drawing: Drawing) -> Iterator[nn.Module]:
+    """A float64 stand-in on fresh weights, tied where they were; the model is left as it is.
+
+    Raises:
+        TypeError: The model cannot be copied.
+    """
+    room = Room(drawing.tensors.values())
+    made: dict[Identity, Tensor] = {}
+    with stand_in(model, lambda tensor: _once(made, tensor, drawing, room)) as copied:
+        made.clear()
+        yield copied
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A target's stand-in.
+
+    Attributes:
+        model: It; it returns the tuple of tensors in its output.
+        contradicted: Keys that a tied key overwrote with other values.
+        narrow: Whether the conversion made numbers in less than float64.
+    """
+
+    model: nn.Module
+    contradicted: tuple[str, ...]
+    narrow: bool
+
+
+@contextmanager
+def filled(conversion: Conversion, source: Drawing, target: nn.Module, others: Drawing) -> Iterator[Filled]:
+    """A float64 stand-in of the target, on what the conversion makes of the source's fresh weights.
+
+    Args:
+        conversion: The conversion.
+        source: The source's fresh weights.
+        target: The target, left as it is.
+        others: Fresh numbers for what the conversion does not give.
+
+    Raises:
+        MappingError: The conversion gives keys or shapes that the target does not have; all of them are listed.
+        TypeError: The target cannot be copied.
+    """
+    filling = _Filling(others.tensors, Room(others.tensors.values()))
+    reading = _Reading.of(source, conversion)
+    for part in conversion.parts:
+        made = dict(reading.made(part, filling.watch))
+        owned = part.owned and not any(reading.keeps(key) for key in part.reads)
+        for key in tuple(made):
+            filling.put(key, made.pop(key), owned)
+    contradicted = filling.done()
+    with stand_in(target, lambda tensor: _once(filling.made, tensor, others, filling.room)) as copied:
+        filling.made.clear()
+        yield Filled(copied, contradicted, filling.watch.narrow)
+
+
+def _once(made: dict[Identity, Tensor], tensor: Tensor, drawing: Drawing, room: Room) -> Tensor:
+    """The stand-in for a tensor, one for all that are tied to it."""
+    mark = identity(tensor)
+    if mark not in made:
+        made[mark] = _as(tensor, room.holding(tensor, drawing.fresh(tensor)))
+    return made[mark]
+
+
+class Room:
+    """Memory for the float64 numbers of a model, in one piece.
+
+    A C library keeps pieces of less than 32 MiB for later when they are freed, and with them most of a model; one large
+    piece goes back to the operating system at once.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        """Take what all tensors need that are small."""
+        sizes = {identity(tensor): tensor.numel() for tensor in tensors if _is_small(tensor)}
+        self.piece = torch.empty(sum(sizes.values()), dtype=torch.float64)
+        self.taken = 0
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Room for one tensor's numbers, laid out as it is."""
+        if not _is_small(tensor) or self.taken + tensor.numel() > self.piece.numel():
+            return wide_like(tensor)
+        start, self.taken = self.taken, self.taken + tensor.numel()
+        # `data`, so that a write to one is none to its neighbours in autograd's eyes
+        return self.piece.as_strided(tensor.shape, tensor.stride(), start).data
+
+    def holding(self, tensor: Tensor, value: Tensor) -> Tensor:
+        """A value in the room for a tensor; itself where it is large."""
+        return self.like(tensor).copy_(value) if _is_small(tensor) else value
+
+
+_SMALL = 4 * 1024 * 1024
+"""Numbers of a tensor below which the C library would keep its memory."""
+
+
+def _is_small(tensor: Tensor) -> bool:
+    dense = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.is_floating_point() and tensor.is_cpu and tensor.numel() < _SMALL and dense
+
+
+def _as(tensor: Tensor, value: Tensor) -> Tensor:
+    return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
+
+
+@dataclass(slots=True)
+class _Filling:
+    """A target's tensors while they are made."""
+
+    tensors: Mapping[str, Tensor]
+    room: Room
+    made: dict[Identity, Tensor] = field(default_factory=dict)
+    put_by: dict[Identity, list[str]] = field(default_factory=dict)
+    contradicted: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    watch: Watch = field(default_factory=Watch)
+
+    def put(self, key: str, value: Tensor, owned: bool) -> None:
+        """Take a weight; of keys that are tied, the last one's value stands."""
+        tensor = self.tensors.get(key)
+        if tensor is None or tensor.shape != value.shape:
+            there = "not there" if tensor is None else list(tensor.shape)
+            self.wrong.append(f"{key}: {list(value.shape)} in the mapping, {there} in the model")
+            return
+        mark = identity(tensor)
+        held = self.made.get(mark)
+        fits = value.dtype == wide_dtype(tensor) and value.stride() == tensor.stride()
+        if held is None and owned and fits and not _is_small(tensor):
+            self.made[mark] = _as(tensor, value)
+            self.put_by[mark] = [key]
+            return
+        if held is None:
+            held = self.made[mark] = _as(tensor, self.room.like(tensor))
+        elif not torch.equal(held, value.to(held)):
+            self.contradicted.update(self.put_by[mark])
+        self.put_by.setdefault(mark, []).append(key)
+        with torch.no_grad():
+            held.copy_(value)
+
+    def done(self) -> tuple[str, ...]:
+        """Keys whose values another overwrote.
+
+        Raises:
+            MappingError: Keys or shapes were given that the target does not have.
+        """
+        if self.wrong:
+            raise together(MappingError, "the mapping was made for another target; match again:", self.wrong)
+        return tuple(self.contradicted)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A source's fresh weights, of which those that are needed again are kept."""
+
+    drawing: Drawing
+    tensors: Mapping[str, Tensor]
+    left: Counter[Identity]
+    kept: dict[Identity, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def of(drawing: Drawing, conversion: Conversion) -> _Reading:
+        tensors = drawing.tensors
+        return _Reading(
+            drawing, tensors, Counter(identity(tensors[key]) for part in conversion.parts for key in part.reads)
+        )
+
+    def keeps(self, key: str) -> bool:
+        """Whether a weight is kept for another part."""
+        return identity(self.tensors[key]) in self.kept
+
+    def made(self, part: Part, watch: Watch) -> Mapping[str, Tensor]:
+        """What a part makes."""
+        given = {key: self.read(key) for key in part.reads}
+        with watch:
+            return part.make(given)
+
+    def read(self, key: str) -> Tensor:
+        """A weight; a conversion may write to none of them, since each is drawn once a part."""
+        mark = identity(self.tensors[key])
+        found = self.kept.pop(mark, None)
+        if found is None:
+            found = self.drawing.fresh(self.tensors[key])
+        self.left[mark] -= 1
+        if self.left[mark]:
+            self.kept[mark] = found
+        return found
