@@ -25,6 +25,7 @@ from automatch.exact import impossible
 from automatch.inputs.content import with_content
 from automatch.inputs.prepare import prepare, warn
 from automatch.inputs.uses import uses
+from automatch.interruption import of_caller
 from automatch.lift import lift
 from automatch.mapping import Mapping
 from automatch.running import Bench, resized, settled
@@ -115,7 +116,7 @@ def match(
         >>> mapping["b.weight"].sources
         ('2.weight',)
     """
-    say = _reporter(progress)
+    say = of_caller(_reporter(progress))
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
     _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from automatch.errors import MappingError, together
 from automatch.inputs.draws import Cut, drawn, own
 from automatch.inputs.plan import Call, Plan
+from automatch.interruption import let_through
 from automatch.prove.influence import DifferentiableStatistics, Ledger, disturbance, enough, gradients
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
 from automatch.prove.precision import Watch, Widened
@@ -163,6 +164,7 @@ def attempt(setting: Setting, draw: Draw, pairs: tuple[OutputPair, ...] | None, 
             trial = _compared(bench, first, pairs, ledger)
             return replace(trial, contradicted=ready.contradicted, narrow=trial.narrow or watch.narrow or ready.narrow)
     except TypeError as error:
+        let_through(error)
         return Trial(failure=str(error))
 
 
@@ -207,6 +209,7 @@ def _measured(bench: _Bench, first: tuple[Tensor, ...], trial: Trial, ledger: Le
             outputs = [common(first[pair.source], second[pair.target])[1] for pair in trial.pairs]
         found = gradients(outputs, weights, bench.generator)
     except RuntimeError as error:  # no output has a graph, or an operator no derivative
+        let_through(error)
         return replace(trial, unmeasured=blame(error))
     if not all(bool(torch.isfinite(gradient).all()) for gradient in found.values()):
         return replace(trial, unmeasured="gradients are not finite")
@@ -251,6 +254,7 @@ def _run(
                 outputs = real_floats(model(*call[0], **call[1]))
             break
         except Exception as error:  # the model's own code raises whatever it likes
+            let_through(error)
             failure = f"the {side} does not run in float64: {blame(error)}"
             if "dtype" not in str(error):
                 return (), failure
