@@ -28,7 +28,7 @@ def let_through(error: BaseException) -> None:
 
     1. What comes out of a signal handler's frame, or out of a function that the caller gave, is the caller's.
     2. Libraries wrap what they catch, so the exceptions behind the one at hand are looked at as well. Ctrl-C behind
-       it is the caller's too, and so is whatever else would have passed by itself.
+       it is the caller's too, though Python's own handler for it has no frame.
     3. What was being handled before the guarded block began is behind every exception raised in it; it is over.
 
     Args:
@@ -70,29 +70,21 @@ def _of_the_caller(error: BaseException) -> BaseException | None:
     known = {_CALLED, *_handlers()}
     if any(_is_of_caller(frame, known) for frame in _frames(error)):
         return error
-    around = _around(error)
     for behind in _behind(error):
-        frames = list(_frames(behind))
-        if frames and frames[0] in around:
-            continue
-        if _passes_by_itself(behind) or any(_is_of_caller(frame, known) for frame in frames):
+        if isinstance(behind, KeyboardInterrupt) or any(_is_of_caller(frame, known) for frame in _frames(behind)):
             return behind
     return None
 
 
-def _passes_by_itself(error: BaseException) -> bool:
-    """Whether nobody who catches failures catches it; the end of a process or of a generator may be a model's."""
-    return not isinstance(error, (Exception, SystemExit, GeneratorExit))
-
-
 def _behind(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that led to one."""
+    """The exceptions that led to one, without what was caught, and so was over, before the block that raised it."""
+    around = _around(error)
     seen = {id(error)}
     waiting = [error]
     while waiting:
         current = waiting.pop()
         for behind in (current.__context__, current.__cause__):
-            if behind is not None and id(behind) not in seen:
+            if behind is not None and id(behind) not in seen and next(_frames(behind), None) not in around:
                 seen.add(id(behind))
                 waiting.append(behind)
                 yield behind
