@@ -32,6 +32,7 @@ from automatch.running import Bench, resized, settled
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 from automatch.trace.inputs import needed
+from automatch.trace.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,7 @@ BUDGET_S = 600.0
 """Seconds that a search may take where nobody says."""
 
 
+@undisturbed
 def match(
     source: Model,
     target: Model,
@@ -135,7 +137,7 @@ def match(
         return Mapping(replace(structural, not_run=why))
     if conflict:
         raise InputsError(conflict)
-    warn(bench.prepared, stacklevel=3)
+    warn(bench.prepared, stacklevel=4)  # this function is wrapped
     return Mapping(settled(bench, structural, budget_s))
 
 

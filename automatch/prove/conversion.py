@@ -21,6 +21,7 @@ from automatch.prove.trial import Convert, Draw, Setting, Trial, attempt
 from automatch.prove.verdict import unshown, verdicts
 from automatch.prove.weights import Manner, double_stand_in, state, tables
 from automatch.trace.inputs import Inputs, describe, needed
+from automatch.trace.undisturbed import undisturbed
 
 DRAWS = 3
 """The fewest draws that a proof takes."""
@@ -60,6 +61,7 @@ class Proof:
     parting: Parting | None = None
 
 
+@undisturbed
 def prove_conversion(
     convert: Convert,
     source: nn.Module,

@@ -27,13 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from automatch.interruption import let_through
 from automatch.trace.leaves import tensor_leaves
-
-_CHATTY = (
-    "torch.fx.experimental.symbolic_shapes",
-    "torch.export",
-    "torch.export._draft_export",
-    "torch._export.non_strict_utils",
-)
+from automatch.trace.undisturbed import CHATTY, surely
 
 
 @contextmanager
@@ -110,15 +104,19 @@ def _put_back(model: nn.Module) -> Iterator[None]:
     tables = [
         (value, dict(value)) for state in attributes.values() for value in state.values() if isinstance(value, dict)
     ]
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         for module, state in attributes.items():
             vars(module).clear()
             vars(module).update(state)
         for table, content in tables:
             table.clear()
             table.update(content)
+
+    try:
+        yield
+    finally:
+        surely(put_back)
 
 
 @contextmanager
@@ -151,7 +149,7 @@ def _no_fast_path() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings, no log lines and no dumped graphs: the notes tell of failures, and nobody asked for an export."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
+    loggers = [logging.getLogger(name) for name in CHATTY]
     before = [logger.disabled for logger in loggers]
     try:
         for logger in loggers:
