@@ -25,12 +25,14 @@ from automatch.exact import impossible
 from automatch.inputs.content import with_content
 from automatch.inputs.prepare import prepare, warn
 from automatch.inputs.uses import uses
+from automatch.interruption import of_caller
 from automatch.lift import lift
 from automatch.mapping import Mapping
 from automatch.running import Bench, resized, settled
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 from automatch.trace.inputs import needed
+from automatch.trace.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +46,7 @@ BUDGET_S = 600.0
 """Seconds that a search may take where nobody says."""
 
 
+@undisturbed
 def match(
     source: Model,
     target: Model,
@@ -115,7 +118,7 @@ def match(
         >>> mapping["b.weight"].sources
         ('2.weight',)
     """
-    say = _reporter(progress)
+    say = of_caller(_reporter(progress))
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
     _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:
@@ -134,7 +137,7 @@ def match(
         return Mapping(replace(structural, not_run=why))
     if conflict:
         raise InputsError(conflict)
-    warn(bench.prepared, stacklevel=3)
+    warn(bench.prepared, stacklevel=4)  # this function is wrapped
     return Mapping(settled(bench, structural, budget_s))
 
 

@@ -12,6 +12,7 @@ from automatch.core.mapping import MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
 from automatch.inputs.prepare import Prepared, searched
+from automatch.interruption import let_through
 from automatch.prove import prove, with_proof
 from automatch.repair import repaired
 
@@ -52,6 +53,7 @@ class Bench:
         try:
             proof = prove(record, self.source, self.target, None, None, prepared=self.prepared, locate=locate)
         except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
+            let_through(error)
             return replace(record, not_run=f"the models could not be run: {error}")
         return with_proof(record, proof)
 

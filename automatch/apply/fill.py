@@ -12,6 +12,7 @@ from automatch.apply.fit import readable_keys
 from automatch.core.expr import Expr, text
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import MappingError, together
+from automatch.interruption import let_through
 
 
 def fill(record: MappingRecord, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,6 +56,7 @@ def compute(entry: Entry, expr: Expr, read: abc.Callable[[str], Tensor], device:
     try:
         return evaluate(expr, read, dtype=torch_dtype(entry), device=device)
     except RuntimeError as error:
+        let_through(error)
         raise MappingError(f"{entry.target} = {text(expr)} cannot be computed: {error}") from error
 
 

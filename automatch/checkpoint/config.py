@@ -8,6 +8,7 @@ from pathlib import Path
 from automatch.core.json_fields import parse
 from automatch.core.sizes import Sizes, folded, of_config
 from automatch.errors import CheckpointError, MappingFormatError
+from automatch.interruption import let_through
 
 NAME = "config.json"
 
@@ -25,6 +26,7 @@ def config_beside(path: str | os.PathLike[str]) -> Sizes:
     try:
         config = parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
+        let_through(error)
         raise CheckpointError(f"{file} cannot be read: {error}\nNext: restore it, or take it away.") from None
     except MappingFormatError as error:
         raise CheckpointError(str(error)) from None

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 _CLASSES: tuple[type, ...] = (
     Metadata,
@@ -88,6 +89,7 @@ def _unpickled(path: Path, unpickler: _Unpickler) -> Metadata:
             "run code, and nothing was loaded.\nNext: save the checkpoint again where you trust it."
         ) from error
     except Exception as error:  # a damaged stream makes the unpickler raise whatever it stumbles over
+        let_through(error)
         raise damaged(path, f"{type(error).__name__}: {str(error)[:200]}") from error
     if not isinstance(found, Metadata):
         raise damaged(path, f"it holds a {type(found).__name__}")

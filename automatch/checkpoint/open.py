@@ -12,6 +12,7 @@ from automatch.checkpoint.shards import joined
 from automatch.core.expr import Source
 from automatch.core.graph import Weight
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 _METADATA = ".metadata"
 _TORCH = (b"PK\x03\x04", b"\x80")  # a zip archive, or a pickle of old
@@ -37,6 +38,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, entry: str | None = None) -
     try:
         return _opened(Path(path), entry)
     except OSError as error:
+        let_through(error)
         raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
 
 

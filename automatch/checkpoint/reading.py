@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 _MOST = 64
 
@@ -60,6 +61,7 @@ class Files:
         try:
             self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
+            let_through(error)
             raise _unreadable(path, error) from error
         return self._open[path]
 
@@ -75,6 +77,7 @@ class Files:
             try:
                 count = os.preadv(descriptor, [memory[done:]], offset + done)
             except OSError as error:
+                let_through(error)
                 raise _unreadable(path, error) from error
             if not count:
                 raise CheckpointError(

@@ -19,6 +19,8 @@ import torch
 from torch._weights_only_unpickler import Unpickler
 from torch.storage import TypedStorage, UntypedStorage
 
+from automatch.interruption import let_through
+
 ZIP = b"PK\x03\x04"
 
 _LOCAL_HEADER = 30  # bytes of a zip record's header in front of its name
@@ -172,6 +174,7 @@ def _read_zip(file: _File, offset: int, length: int) -> Archive:
             records = {record.filename: record for record in archive.infolist()}
             count = len(archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        let_through(error)
         raise Damaged(f"its zip directory cannot be read ({error})") from error
     if len(records) < count:
         raise Damaged("its zip directory names a record twice")

@@ -17,6 +17,7 @@ from automatch.checkpoint.torch_archive import Archive, Damaged, Region, read_ar
 from automatch.core.expr import Expr
 from automatch.core.graph import Shape, Weight
 from automatch.errors import CheckpointError, together
+from automatch.interruption import let_through
 
 
 def open_torch_file(path: Path, entry: str | None = None) -> Catalog:
@@ -51,6 +52,7 @@ def read(path: Path, descriptor: int, offset: int, length: int) -> Archive:
     except Damaged as error:
         raise _damaged(path, str(error)) from error
     except Exception as error:  # a damaged stream makes the unpickler raise whatever it stumbles over
+        let_through(error)
         raise _refusal(path, error) from error
 
 

@@ -18,6 +18,7 @@ from automatch import __version__
 from automatch.cli import statuses
 from automatch.cli.options import CONVERT, MATCH, ConvertOptions, Flag, MatchOptions, Maybe, Output, Progress, Shapes
 from automatch.errors import AutomatchError
+from automatch.interruption import let_through
 
 app = App(
     name="automatch",
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except OSError as error:
+        let_through(error)
         if error.filename is None:
             raise
         return _failed(f"{error.filename}: {error.strerror}")

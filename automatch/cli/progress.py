@@ -39,8 +39,8 @@ def without_torch_logs() -> Iterator[None]:
         yield
         return
     before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
+        logging.disable(logging.CRITICAL)
         yield
     finally:
         logging.disable(before)

@@ -15,11 +15,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 from automatch.errors import AutomatchError, ModelError
+from automatch.interruption import let_through
 
 Device: TypeAlias = Literal["meta", "cpu"]
 
@@ -101,6 +103,7 @@ def call(function: Callable[..., Any], factory: Factory, device: Device, error: 
         with _on(device):
             return function()
     except Exception as problem:
+        let_through(problem)
         advice = "" if device == "cpu" else "; it ran under torch.device('meta'): try --device cpu if it needs values"
         cause = told(problem, factory.module.__file__ or "")
         raise error(f"{label(factory)} failed: {cause}{advice}") from problem
@@ -169,11 +172,20 @@ def _file_module(path: Path) -> ModuleType:
     # dataclasses and torch.export look a class's module up by its name, so it has to be there while the code runs
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        _executed(spec.loader, module)
     except (Exception, SystemExit) as problem:
-        del sys.modules[name]
+        let_through(problem)
         raise ModelError(f"{path} could not be imported: {told(problem, str(resolved))}") from problem
     return module
+
+
+def _executed(loader: Loader, module: ModuleType) -> None:
+    """Run a module's code; what did not come to its end is forgotten."""
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
 
 
 def _package_module(name: str) -> ModuleType:
@@ -185,6 +197,7 @@ def _package_module(name: str) -> ModuleType:
             raise ModelError(f"there is no module {name!r} here or installed; {GRAMMAR}") from problem
         raise ModelError(f"{name} could not be imported: {told(problem)}") from problem
     except (Exception, SystemExit) as problem:
+        let_through(problem)
         raise ModelError(f"{name} could not be imported: {told(problem)}") from problem
 
 

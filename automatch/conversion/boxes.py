@@ -64,6 +64,7 @@ from automatch.core.expr import (
 from automatch.core.graph import Shape
 from automatch.core.mapping import Entry
 from automatch.errors import MappingError
+from automatch.interruption import let_through
 
 Read: TypeAlias = Callable[[Source, Box], Tensor]
 """Gives a box of a block. The source may have another shape than the block: the same entries, row by row."""
@@ -109,6 +110,7 @@ def result_dtype_name(expr: Expr, dtypes: Mapping[str, str], entry: Entry) -> st
         found = {key: getattr(torch, name) for key, name in dtypes.items()}
         return dtype_name(result_dtype(expr, found, getattr(torch, entry.dtype))[0])
     except (AttributeError, RuntimeError) as error:
+        let_through(error)
         kinds = ", ".join(sorted({*dtypes.values()} or {entry.dtype}))
         raise MappingError(f"{entry.target} cannot be computed from {kinds}: {error}") from error
 

@@ -14,6 +14,7 @@ from automatch.conversion.run import Progress, run
 from automatch.conversion.shards import parse_size
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.errors import CheckpointError
+from automatch.interruption import of_caller
 
 Format: TypeAlias = Literal["safetensors", "dcp"]
 
@@ -112,6 +113,7 @@ def convert(
         MappingError: The checkpoint lacks keys, or has them in other shapes (all are listed).
     """
     options = Options(dtype, max_shard_size, entry, tied, name)
+    progress = None if progress is None else of_caller(progress)
     if format == "dcp":
         from automatch.conversion.distributed import convert_distributed
 

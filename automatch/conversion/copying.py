@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 Told: TypeAlias = Callable[[int], None]
 """Is told how many bytes more are written."""
@@ -59,6 +60,7 @@ def _in_kernel(source: int, start: int, target: int, place: int, count: int) -> 
     try:
         return os.copy_file_range(source, target, count, start, place)
     except OSError as error:
+        let_through(error)
         if error.errno not in _CANNOT:
             raise
         return 0

@@ -48,6 +48,7 @@ from automatch.conversion.written import differences, told
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
+from automatch.interruption import let_through
 
 _LAST = ".metadata"
 
@@ -199,6 +200,7 @@ def _write(job: DistributedJob, processes: Team, progress: Progress | None) -> N
         except CheckpointException as error:
             raise _cause(error, processes.rank) from error
         except RuntimeError as error:
+            let_through(error)
             raise CheckpointError("a process of the group is gone. Run the same command again") from error
         planner.release()
 
@@ -208,6 +210,7 @@ def _cause(error: CheckpointException, rank: int) -> BaseException:
     if rank not in error.failures:
         return CheckpointError(f"process {min(error.failures)} of the group has failed; its own message says why")
     cause = error.failures[rank][0]
+    let_through(cause)
     if isinstance(cause, RuntimeError):  # how torch.save says that the disk is full
         return CheckpointError(f"the output cannot be written: {str(cause).splitlines()[0]}")
     return cause

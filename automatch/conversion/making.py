@@ -16,6 +16,7 @@ from automatch.conversion.regions import Box
 from automatch.conversion.tiles import tiles
 from automatch.core.expr import source_leaves
 from automatch.errors import MappingError
+from automatch.interruption import let_through
 
 
 def make_box(item: Item, box: Box, stored: Mapping[str, Stored], files: Files) -> Tensor:
@@ -59,6 +60,7 @@ def _maker(item: Item, stored: Mapping[str, Stored], files: Files) -> Callable[[
         try:
             return compute_box(item.expr, box, read, working=working).to(final).contiguous()
         except RuntimeError as error:
+            let_through(error)
             raise MappingError(f"{item.key} cannot be computed: {error}") from error
 
     return make

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from automatch.conversion.team import Alone, Team
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -49,6 +50,7 @@ class Ranks:
         try:
             dist.all_reduce(failed, op=dist.ReduceOp.MIN, group=self.group)
         except RuntimeError as error:
+            let_through(error)
             raise problem or CheckpointError(
                 "a process of the group is gone, perhaps with its work undone; run the same command again"
             ) from error
@@ -82,6 +84,7 @@ def team() -> Iterator[Team]:
     try:
         dist.init_process_group("gloo", store=_meeting(size), rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
+        let_through(error)
         raise CheckpointError(f"the processes of torchrun do not find each other: {error}") from error
     try:
         yield Ranks(rank, size, None)

@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from automatch.errors import CheckpointError
+from automatch.interruption import let_through
 
 PART = ".part"
 _STATE = "conversion.json"
@@ -116,8 +117,7 @@ class Staging:
             for name in destination.names:
                 os.replace(self.path(name), destination.folder / name)
         for folder in {destination.folder, destination.out.parent}:
-            with suppress(OSError):  # some file systems do not flush folders
-                flush(folder)
+            _flush_folder(folder)
         self.clear()
 
     def tidy(self) -> None:
@@ -148,7 +148,8 @@ class Staging:
     def _begun_by(self) -> str | None:
         try:
             content = json.loads((self.root / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            let_through(error)
             return None
         found = content.get("fingerprint") if isinstance(content, dict) else None
         return found if isinstance(found, str) else None
@@ -167,14 +168,28 @@ def locked(staging: Staging) -> Iterator[None]:
     try:
         staging.root.mkdir(exist_ok=True)
     except OSError as error:
+        let_through(error)
         raise CheckpointError(f"{staging.root} cannot be made: {error.strerror}; name another place") from error
     with _opened(staging.root) as descriptor:
         _lock(descriptor, staging.root)
         try:
             yield
         finally:
-            with suppress(OSError):  # not empty: what a next run can use stays
-                staging.root.rmdir()
+            _remove_if_empty(staging.root)
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        flush(folder)
+    except OSError as error:  # some file systems do not flush folders
+        let_through(error)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:  # not empty: what a next run can use stays
+        let_through(error)
 
 
 @contextmanager
@@ -196,7 +211,8 @@ def _lock(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise busy from None
-    except OSError:  # a file system without locks
+    except OSError as error:  # a file system without locks
+        let_through(error)
         return
     # The other one may have ended, and removed its folder, between our opening it and our lock.
     if not folder.exists() or os.fstat(descriptor).st_ino != folder.stat().st_ino:

@@ -10,6 +10,7 @@ from typing import Protocol
 from automatch.conversion.plan import Item
 from automatch.conversion.shards import Shard
 from automatch.errors import AutomatchError, CheckpointError
+from automatch.interruption import let_through
 
 
 class Team(Protocol):
@@ -69,6 +70,7 @@ def together(team: Team, out: Path, action: Callable[[], object]) -> None:
     except AutomatchError as error:
         team.agree(error)
     except OSError as error:
+        let_through(error)
         team.agree(CheckpointError(f"{out} cannot be written: {error.strerror or error}"))
     else:
         team.agree()

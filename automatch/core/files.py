@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from automatch.errors import AutomatchError
+from automatch.interruption import let_through
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def replacing(out: str | os.PathLike[str], error: type[AutomatchError]) -> Itera
         _flush(temporary)
         os.replace(temporary, path)
     except OSError as problem:
+        let_through(problem)
         raise error(f"{path} cannot be written: {problem.strerror or problem}; nothing was changed") from problem
     finally:
         with suppress(FileNotFoundError):

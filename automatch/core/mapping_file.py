@@ -10,6 +10,7 @@ from automatch.core.files import replacing
 from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_json import dumps, loads
 from automatch.errors import MappingError, MappingFormatError
+from automatch.interruption import let_through
 
 
 class HasRecord(Protocol):
@@ -48,6 +49,7 @@ def read_text(path: str | os.PathLike[str], kind: str) -> str:
     except UnicodeDecodeError:
         raise MappingFormatError(f"{path}: not text ({kind} expected, which is JSON)") from None
     except OSError as error:
+        let_through(error)
         raise MappingFormatError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 

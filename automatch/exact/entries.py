@@ -14,6 +14,7 @@ from automatch.exact.answer import Determined
 from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.exact.discover import Discovery, discover
 from automatch.exact.form import Recipe
+from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs, derived, normalise
 from automatch.trace.program import Program, record
 from automatch.trace.sizes import sizes_of
@@ -92,6 +93,7 @@ def exact_entries(
     except OutOfBudget as error:
         return Exact(note=f"no exact match was found: {error}", gave_up=True)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
+        let_through(error)
         return Exact(note=f"no exact match was found: {type(error).__name__}: {error}")
     if isinstance(found, str):
         return Exact(note=f"no exact match was found: {found}")

@@ -17,6 +17,7 @@ from torch import Tensor
 from automatch.apply.evaluate import evaluate as run
 from automatch.core.expr import Constant, Elementwise, Expr, Function, Reduce, Reshape, Sum, source_leaves
 from automatch.exact.form import Form, Leaf, evaluate
+from automatch.interruption import let_through
 from automatch.synthesize.build import affine, reshape
 
 _MOST = 240  # proposals for one value
@@ -63,7 +64,8 @@ def _gives(proposal: Mapping[str, Expr], leaf: Leaf, form: Form, whole: Expr, dr
         wanted = run(whole, drawn.__getitem__, dtype=torch.float64) * leaf.scale + leaf.shift
         values = {name: run(expr, drawn.__getitem__, dtype=torch.float64) for name, expr in proposal.items()}
         return _same(evaluate(leaf, form, values), wanted)
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError) as error:
+        let_through(error)
         return False
 
 

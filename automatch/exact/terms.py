@@ -19,6 +19,7 @@ from automatch.exact.colours import Floats, Ints
 from automatch.exact.form import Form, Leaf, scalar
 from automatch.exact.ops import MOVES
 from automatch.exact.translate import Translation, translated
+from automatch.interruption import let_through
 from automatch.trace.program import name_of
 
 
@@ -131,7 +132,8 @@ def _moved(node: fx.Node, inner: _Linear, static: Mapping[fx.Node, Any]) -> _Lin
     try:
         items = tuple((name, run(index), run(scale)) for name, index, scale in inner.items)
         shift = run(inner.shift)
-    except (RuntimeError, KeyError, IndexError):
+    except (RuntimeError, KeyError, IndexError) as error:
+        let_through(error)
         return None
     return _Linear(items, shift) if all(isinstance(item[1], Tensor) for item in items) else None
 

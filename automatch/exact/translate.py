@@ -14,6 +14,7 @@ from automatch.core.expr import Concat, Constant, Elementwise, Expr, Function, P
 from automatch.exact.form import Form
 from automatch.exact.normalise import shape_of
 from automatch.exact.ops import MOVES
+from automatch.interruption import let_through
 from automatch.synthesize.build import affine
 from automatch.synthesize.layout import element_map, expression
 from automatch.trace.program import name_of
@@ -61,6 +62,7 @@ def translated(root: fx.Node, form: Form) -> Translation | str:
     try:
         return Translation(of(root))
     except (_NoWords, ValueError) as reason:
+        let_through(reason)
         return f"its making cannot be written down: {reason}"
 
 

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from automatch.inputs.draws import padded_mask, row_numbers
 from automatch.inputs.plan import same_kind
 from automatch.inputs.uses import Use, both
+from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs, derived, fitted, leaf_paths, normalise
 from automatch.trace.isolate import duplicate, stand_in
 
@@ -96,7 +97,8 @@ def works(model: nn.Module, inputs: Inputs) -> bool:
         args, kwargs = pytree.tree_map_only(Tensor, duplicate, (given.args, given.kwargs))
         with stand_in(model, duplicate) as copied:
             outputs = copied(*args, **kwargs)
-    except Exception:  # the model's own code raises whatever it likes; then the inputs are not for it
+    except Exception as error:  # the model's own code raises whatever it likes; then the inputs are not for it
+        let_through(error)
         return False
     return all(bool(output.isfinite().all()) for output in outputs if output.is_floating_point())
 

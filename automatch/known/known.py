@@ -14,6 +14,7 @@ from automatch.core.graph import Weight
 from automatch.core.json_fields import Members, faults_of, integer, items, shape, string
 from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import MappingFormatError, RulesError, together
+from automatch.interruption import let_through
 from automatch.rules import file as rules_file
 from automatch.rules.adapt import adapt
 from automatch.rules.learn import learn
@@ -128,6 +129,7 @@ def read(path: str | os.PathLike[str]) -> Known:
         with open(path, encoding="utf-8") as file:
             return loads(file.read(), os.fspath(path))
     except (OSError, UnicodeDecodeError) as error:
+        let_through(error)
         raise RulesError(f"{os.fspath(path)} cannot be read: {error}") from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from automatch.align.names.learning import KeyPair, Learned, known_pairs, learn
 from automatch.errors import RulesError
+from automatch.interruption import let_through
 from automatch.known.known import Known
 from automatch.known.library import library
 from automatch.rules.adapt import adapt
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = learned_text(words_of((each.name, taught(each)) for each in known), len(known))
         asked.out.write_text(text, encoding="utf-8")
     except (RulesError, OSError) as error:
+        let_through(error)
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -22,6 +22,7 @@ from automatch.prove.trial import Draw, Setting, Trial, attempt
 from automatch.prove.verdict import unshown, verdicts
 from automatch.prove.weights import Manner, state, tables, wide
 from automatch.trace.inputs import Inputs, describe, needed
+from automatch.trace.undisturbed import undisturbed
 
 DRAWS = 3
 """The fewest draws that a proof takes."""
@@ -61,6 +62,7 @@ class Proof:
     parting: Parting | None = None
 
 
+@undisturbed
 def prove_conversion(
     convert: Convert | Conversion,
     source: nn.Module,

@@ -9,6 +9,7 @@ from torch import nn
 from automatch.core.mapping import ProofRecord
 from automatch.errors import AutomatchError
 from automatch.inputs.prepare import Prepared
+from automatch.interruption import let_through
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Parting, first_divergence
 from automatch.prove.loading import Conversion, Convert
@@ -68,6 +69,7 @@ def parting(
     except AutomatchError as error:
         reason = " ".join(str(error).split())
     except Exception as error:  # a diagnosis must not hide what it diagnoses
+        let_through(error)
         reason = blame(error)
     return Parting(None, reason)
 

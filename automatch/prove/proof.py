@@ -16,8 +16,10 @@ from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_convers
 from automatch.prove.doubt import doubted
 from automatch.prove.loading import of_record
 from automatch.prove.parting import parting
+from automatch.trace.undisturbed import undisturbed
 
 
+@undisturbed
 def prove(
     record: MappingRecord,
     source: nn.Module,
@@ -55,7 +57,7 @@ def prove(
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
     if prepared is None:
         prepared = prepared_for(source, target, source_inputs, target_inputs)
-        warn(prepared, stacklevel=4)
+        warn(prepared, stacklevel=5)  # this function is wrapped
     both = source, target, source_inputs, target_inputs
     conversion = of_record(record, source)
     proof = prove_conversion(

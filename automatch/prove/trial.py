@@ -15,6 +15,7 @@ from automatch.core.memory import give_back
 from automatch.inputs.draws import Cut, own
 from automatch.inputs.draws import drawn as inputs_drawn
 from automatch.inputs.plan import Call, Plan
+from automatch.interruption import let_through
 from automatch.prove.influence import Differentiable, Gradient, Ledger, disturb, disturbance, enough, measure
 from automatch.prove.loading import Conversion, Filled, drawn, filled
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
@@ -209,6 +210,7 @@ def attempts(
             for first, (_, theirs) in zip(ran, calls, strict=True):
                 yield _Bench(ready, theirs, draw.number, first, most).trial(pairs, ledger)
     except TypeError as error:
+        let_through(error)
         yield Trial(failure=str(error))
 
 
@@ -305,6 +307,7 @@ class _Bench:
                 for key in weights:
                     enter(key, None)
         except RuntimeError as error:  # no output has a graph, or an operator no derivative
+            let_through(error)
             return blame(error)
         finally:
             for tensor in weights.values():
@@ -343,6 +346,7 @@ def _run(
                 outputs = real_floats(model(*call[0], **call[1]))
             break
         except Exception as error:  # the model's own code raises whatever it likes
+            let_through(error)
             failure = f"the {side} does not run in float64: {blame(error)}"
             if "dtype" not in str(error):
                 return (), failure

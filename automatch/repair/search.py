@@ -12,6 +12,7 @@ from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.inputs.prepare import Prepared
+from automatch.interruption import let_through
 from automatch.prove.divergence import Divergence
 from automatch.prove.proof import prove
 from automatch.repair.bench import Bench, Standing, bench
@@ -85,7 +86,8 @@ def repaired(
             return None
         both = source, target, source_inputs, target_inputs
         proof = prove(search.record, *both, seed=seed, prepared=prepared, locate=False)
-    except (OutOfBudget, AutomatchError, RuntimeError, ValueError, IndexError, TypeError):
+    except (OutOfBudget, AutomatchError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        let_through(error)
         return None  # what cannot be run cannot be mended
     return _told(record, search) if proof.record.outcome == "agree" else None
 

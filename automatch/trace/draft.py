@@ -31,11 +31,11 @@ def _no_report_left_behind() -> Iterator[None]:
     """Draft export writes its report to a file that it never removes; give it a folder that goes away."""
     before = os.environ.get(DTRACE_ENV_VAR)
     with tempfile.TemporaryDirectory(prefix="automatch-") as folder:
-        os.environ[DTRACE_ENV_VAR] = folder
         try:
+            os.environ[DTRACE_ENV_VAR] = folder
             yield
         finally:
             if before is None:
-                del os.environ[DTRACE_ENV_VAR]
+                os.environ.pop(DTRACE_ENV_VAR, None)
             else:
                 os.environ[DTRACE_ENV_VAR] = before

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from automatch.checkpoint.dtypes import dtype_name
 from automatch.errors import InputsError
+from automatch.interruption import let_through
 
 _CASTABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -137,7 +138,8 @@ def _positional_names(model: nn.Module, count: int) -> tuple[str, ...]:
     names: list[str] = []
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())
-    except (TypeError, ValueError):  # a forward that is not Python has no signature
+    except (TypeError, ValueError) as error:  # a forward that is not Python has no signature
+        let_through(error)
         parameters = []
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -156,7 +158,8 @@ def signature(model: nn.Module) -> str:
     """
     try:
         found = inspect.signature(model.forward)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        let_through(error)
         return "forward(...)"
     plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in found.parameters.values()]
     return f"forward{found.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"

@@ -25,14 +25,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from automatch.interruption import let_through
 from automatch.trace.leaves import tensor_leaves
-
-_CHATTY = (
-    "torch.fx.experimental.symbolic_shapes",
-    "torch.export",
-    "torch.export._draft_export",
-    "torch._export.non_strict_utils",
-)
+from automatch.trace.undisturbed import CHATTY, surely
 
 
 @contextmanager
@@ -89,7 +84,8 @@ def _copied(model: nn.Module, replaced: Callable[[torch.Tensor], torch.Tensor] |
     try:
         with _CopyPlainTensors():
             return copy.deepcopy(model, memo)
-    except Exception:  # any attribute may refuse in any way: locks, handles, generators
+    except Exception as error:  # any attribute may refuse in any way: locks, handles, generators
+        let_through(error)
         return None
 
 
@@ -117,15 +113,19 @@ def _put_back(model: nn.Module) -> Iterator[None]:
     tables = [
         (value, dict(value)) for state in attributes.values() for value in state.values() if isinstance(value, dict)
     ]
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         for module, state in attributes.items():
             vars(module).clear()
             vars(module).update(state)
         for table, content in tables:
             table.clear()
             table.update(content)
+
+    try:
+        yield
+    finally:
+        surely(put_back)
 
 
 @contextmanager
@@ -148,8 +148,8 @@ def _same_random_state(model: nn.Module) -> Iterator[None]:
 def _no_fast_path() -> Iterator[None]:
     """Records attention as its parts: the fused path is one opaque operator."""
     before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
@@ -158,11 +158,11 @@ def _no_fast_path() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings, no log lines and no dumped graphs: the notes tell of failures, and nobody asked for an export."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
+    loggers = [logging.getLogger(name) for name in CHATTY]
     before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
     try:
+        for logger in loggers:
+            logger.disabled = True
         with warnings.catch_warnings(), redirect_stderr(_SilentHere(sys.stderr)):
             # The model's own code and torch's exporter warn about being traced, which is none of the caller's doing.
             warnings.simplefilter("ignore")

@@ -19,6 +19,7 @@ from automatch.checkpoint import open_checkpoint
 from automatch.checkpoint.config import config_beside
 from automatch.core.graph import Graph, Rung
 from automatch.errors import InputsError, ModelError, TraceError
+from automatch.interruption import let_through
 from automatch.trace import draft, export, names, recorder
 from automatch.trace.from_fx import convert
 from automatch.trace.imagine import imagined
@@ -125,6 +126,7 @@ def _of_module(model: nn.Module, given: object, label: str, allow_untraced: bool
         try:
             converted = convert(attempt.record(model, inputs, inventory))
         except Exception as error:  # torch and the model's own code raise whatever they like
+            let_through(error)
             failures.append(f"{attempt.said} failed: {blame(error)}")
             continue
         notes = (*untraced.notes, *failures, *converted.notes)
@@ -155,6 +157,7 @@ def _refuse_misfit(model: nn.Module, inputs: Inputs, label: str) -> None:
     try:
         _run_once(model, inputs)
     except Exception as error:  # the model's own code raises whatever it likes
+        let_through(error)
         if _is_about_tracing(error):
             return
         raise InputsError(

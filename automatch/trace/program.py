@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from automatch.core.graph import Rung, Weight
 from automatch.errors import TraceError
+from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs
 from automatch.trace.isolate import duplicate, stand_in
 from automatch.trace.lines import blame
@@ -86,6 +87,7 @@ def record(model: nn.Module, inputs: Inputs) -> Program:
                 copied.double()
                 return attempt(copied, _widened(inputs), inventory, rung)
         except Exception as error:  # torch and the model's own code raise whatever they like
+            let_through(error)
             failures.append(f"{rung}: {blame(error)}")
     raise TraceError("\n".join(["the model could not be recorded for running:", *(f"  {line}" for line in failures)]))
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.graph import Weight
+from automatch.interruption import let_through
 from automatch.trace.recording import Origin
 
 Kind: TypeAlias = Literal["parameter", "buffer", "tensor"]
@@ -46,7 +47,8 @@ def identity(tensor: torch.Tensor) -> Identity:
         return ("object", id(tensor))
     try:
         storage = tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):  # a tensor subclass that wraps others has no storage of its own
+    except (RuntimeError, NotImplementedError) as error:  # a tensor that wraps others has no storage of its own
+        let_through(error)
         return ("object", id(tensor))
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
 

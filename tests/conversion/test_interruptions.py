@@ -20,6 +20,7 @@ from automatch.conversion.convert import Format, convert
 from automatch.core.mapping_file import write
 from automatch.errors import CheckpointError
 from tests.conversion.checkpoints import mixed, moved, save
+from tests.interruption.alarms import installed
 
 SHARD = 60_000
 """Bytes a file: two tensors of the `moved` mapping's four."""
@@ -154,6 +155,25 @@ def test_complete_files_of_an_interrupted_run_are_taken_over(tmp_path: Path, who
     assert done.resumed == ("model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors")
     assert told[-1] == (2 * 49_152, 2 * 49_152)
     assert content(out) == whole
+
+
+@pytest.mark.parametrize("format", ["safetensors", "dcp"])
+@pytest.mark.parametrize("kind", [TimeoutError, RuntimeError, ValueError])
+@pytest.mark.parametrize("by_signal", [False, True], ids=["progress", "signal"])
+def test_what_the_caller_raises_is_not_taken_for_a_file_that_cannot_be_written(
+    tmp_path: Path, format: Format, kind: type[Exception], by_signal: bool
+) -> None:
+    save(moved(), tmp_path / "old.safetensors")
+    raised = kind("time is up")
+
+    def stop(*_: object) -> None:
+        raise raised
+
+    told = (lambda *_: signal.raise_signal(signal.SIGUSR1)) if by_signal else stop
+    with installed(stop), pytest.raises(kind) as caught:
+        convert(tmp_path / "old.safetensors", moved(), tmp_path / "new", format=format, progress=told)
+    assert caught.value is raised
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_another_conversion_has_begun_is_not_taken_over(tmp_path: Path, whole: dict[str, bytes]) -> None:
