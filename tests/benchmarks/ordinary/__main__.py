@@ -61,9 +61,16 @@ def _measured(row: Row, trees: Sequence[Tree], timeout: float) -> dict[str, Outc
     outcomes: dict[str, Outcome] = {}
     for tree in trees:
         outcomes[tree.label] = outcome = _outcome(row, tree, timeout)
-        said = outcome if isinstance(outcome, str) else f"{outcome.wall_s:.1f} s, {outcome.peak_mb / 1000:.2f} GB"
-        print(f"{row.name}, {tree.label}: {said}", file=sys.stderr, flush=True)
+        print(f"{row.name}, {tree.label}: {_said(outcome)}", file=sys.stderr, flush=True)
     return outcomes
+
+
+def _said(outcome: Outcome) -> str:
+    """An outcome in a line, for who waits for the table."""
+    if isinstance(outcome, str):
+        return outcome
+    cost = f"{outcome.wall_s:.1f} s ({outcome.processor_s:.1f} of processor), {outcome.peak_mb / 1000:.2f} GB"
+    return f"{cost}, {outcome.verdict}, {outcome.right} of {outcome.of} right"
 
 
 def _outcome(row: Row, tree: Tree, timeout: float) -> Outcome:
