@@ -99,7 +99,10 @@ def test_aims_that_are_missed_are_named() -> None:
 
 def test_the_table_shows_every_outcome() -> None:
     slower = replace(FOUND, wall_s=5.0, right=3)
-    rows = [(ROWS[8], {"here": FOUND, "abc1234": slower}), (ROWS[0], {"here": "over 900", "abc1234": FOUND})]
+    rows: list[tuple[Row, dict[str, results.Outcome]]] = [
+        (ROWS[8], {"here": FOUND, "abc1234": slower}),
+        (ROWS[0], {"here": "over 900", "abc1234": FOUND}),
+    ]
     console = Console(width=200)
     with console.capture() as capture:
         console.print(results.table(rows))
@@ -133,7 +136,7 @@ def test_a_child_that_fails_or_takes_too_long_is_an_outcome(tmp_path: Path, monk
 
 @pytest.mark.skipif(shutil.which("git") is None or not (trees.ROOT / ".git").exists(), reason="no git checkout")
 def test_other_commits_are_checked_out_and_gone_afterwards() -> None:
-    places = []
+    places: list[Path] = []
 
     def fail() -> None:
         with trees.checked_out(["HEAD", "HEAD"]) as found:

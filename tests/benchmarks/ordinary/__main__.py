@@ -11,6 +11,9 @@ that neither pays for what torch does once. "Right" is exact: what the mapping m
 a conversion written by hand; for students, whether every weight is made of its namesake. A factor is another commit's
 seconds over the present tree's.
 
+Threads of torch wait for each other: on a machine of two cores that others used, one and the same match of MobileNetV2
+took 19 and 157 seconds. Where a machine is shared, `--threads 1` and seconds of processor time tell more.
+
 Needs the extra `benchmarks`; rows whose libraries are missing are not measured.
 """
 
@@ -39,6 +42,8 @@ def main() -> None:
     rows = _rows(options.rows, options.large)
     # Otherwise a process that is told to end leaves its temporary trees behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # which the children inherit
     if options.check:
         sys.exit(0 if all([_check(row, options.timeout) for row in rows]) else 1)
     with checked_out(options.against) as trees:
@@ -97,7 +102,9 @@ def _without(row: Row) -> str:
 
 def _machine() -> str:
     libraries = ", ".join(f"{name} {_version(name)}" for name in ("torch", "timm", "torchvision", "transformers"))
-    return f"Python {platform.python_version()}, {libraries}; {os.cpu_count()} cores"
+    threads = os.environ.get("OMP_NUM_THREADS")
+    cores = f"{os.cpu_count()} cores" + (f", {threads} threads of torch" if threads else "")
+    return f"Python {platform.python_version()}, {libraries}; {cores}"
 
 
 def _version(name: str) -> str:
@@ -125,6 +132,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help=f"of {','.join(row.name for row in ROWS)} (default all but large)")
     parser.add_argument("--large", action="store_true", help="with the row of 200 million numbers a side: 16 GB")
     parser.add_argument("--timeout", type=float, default=900, help="seconds that a process may take (default 900)")
+    parser.add_argument("--threads", type=int, help="of torch (default as it chooses; 1 where the machine is shared)")
     parser.add_argument("--check", action="store_true", help="verify the references by running both models, no match")
     return parser.parse_args()
 
