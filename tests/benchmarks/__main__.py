@@ -19,11 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.measure import Measurement, Times
+from tests.benchmarks.tables import figures
 
 TRACING = ("trace source", "trace target")
 MATCHING = ("canonicalize and lower", "align", "synthesize")
@@ -71,7 +71,7 @@ def _stages(found: Measurement) -> tuple[str, Table, str]:
         f"\nWan 2.2 at full size: {found.layers} layers, {found.tensors:,} tensors, {found.nodes:,} nodes on both "
         f"sides; {found.mapped} of {found.total} weights mapped"
     )
-    table = _table("stage", "cold s", "warm s", "share of tracing")
+    table = figures("stage", "cold s", "warm s", "share of tracing")
     every = tuple(found.rounds[0])
     rows: list[tuple[str, tuple[str, ...]]] = [(stage, (stage,)) for stage in every]
     rows += [("tracing", TRACING), ("matching", MATCHING), ("total", every)]
@@ -100,7 +100,7 @@ def _verdict(found: Measurement) -> str:
 
 def _growth(found: list[Measurement]) -> tuple[str, Table, str]:
     title = "\nGrowth with the teacher's layers (the student has 16): warm medians, and the ratio to the row above"
-    table = _table("layers", "tensors", "nodes", "tracing s", "", "matching s", "", "total s", "", "peak MB")
+    table = figures("layers", "tensors", "nodes", "tracing s", "", "matching s", "", "total s", "", "peak MB")
     worst = 0.0
     for before, each in zip([None, *found], found, strict=False):
         cells = []
@@ -111,14 +111,6 @@ def _growth(found: list[Measurement]) -> tuple[str, Table, str]:
         table.add_row(str(each.layers), f"{each.tensors:,}", f"{each.nodes:,}", *cells, f"{each.peak_mb:.0f}")
     note = _aim(f"doubling the layers costs at most x{worst:.2f}", f"at most x{GROWTH_AIM:g}", worst <= GROWTH_AIM)
     return title, table, note if worst else "  no depth is twice the one above: nothing to say about doubling"
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def _cold(times: Times, stages: tuple[str, ...]) -> float:

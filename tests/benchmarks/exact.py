@@ -25,7 +25,6 @@ from statistics import median
 from typing import Any, TypeVar
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -41,6 +40,7 @@ from fixtures.building import tokens, with_weights
 from fixtures.cases import PAIRS
 from fixtures.decoder import Llama, LlamaConfig
 from fixtures.twins_dense import FusedDecoder
+from tests.benchmarks.tables import figures
 from tests.fuzz.pair import draw_pair
 
 STAGES = ("recording", "colouring", "proving")
@@ -242,7 +242,7 @@ def _mapping(found: Discovery, programs: Sequence[Program]) -> MappingRecord:
 
 def _pairs(title: str, found: Sequence[Measured], rows: bool = False) -> tuple[str, Table, str]:
     """A table of one row a pair, or of medians and extremes alone."""
-    table = _table("pair", "numbers", "record s", "colour s", "prove s", "colour / record", "prove / record")
+    table = figures("pair", "numbers", "record s", "colour s", "prove s", "colour / record", "prove / record")
     for each in found if rows else ():
         shares = each.colouring / each.recording, each.proving / each.recording
         _add(table, each.name, each.numbers, [getattr(each, stage) for stage in STAGES], shares)
@@ -281,7 +281,7 @@ def _in_words(found: Sequence[Measured]) -> str:
 def _growth(found: Sequence[tuple[int, int, Measured]]) -> Table:
     """One row a size; beside each time its factor per doubling of the numbers since the row above."""
     columns = ("width", "numbers", "record s", "x", "colour s", "x", "prove s", "x", "reading", "open", "outcome")
-    table = _table("layers", *columns)
+    table = figures("layers", *columns)
     before: Measured | None = None
     for layers, width, each in found:
         cells = [str(width), f"{each.numbers:,}"]
@@ -298,14 +298,6 @@ def _doubling(before: Measured | None, each: Measured, stage: str) -> str:
     doublings = math.log2(each.numbers / before.numbers)
     growth: float = getattr(each, stage) / getattr(before, stage)
     return f"{growth ** (1 / doublings):.2f}"
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def _seconds(value: float) -> str:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
@@ -21,6 +19,7 @@ from automatch.synthesize import synthesize
 from automatch.trace import trace
 from fixtures import wan
 from fixtures.building import on_meta
+from tests.benchmarks.memory import peak_memory
 
 Times = dict[str, float]
 
@@ -87,19 +86,6 @@ def _timed(times: Times, stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     times[stage] = time.perf_counter() - start
-
-
-def peak_memory() -> float:
-    """The high-water mark of this process's resident memory, in MB.
-
-    Linux keeps `ru_maxrss` across `exec`, so that a child may show its parent's mark; `VmHWM` starts anew.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    mark = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return mark / 1e6 if sys.platform == "darwin" else mark * 1024 / 1e6
 
 
 if __name__ == "__main__":
