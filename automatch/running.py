@@ -13,6 +13,8 @@ from automatch.errors import AutomatchError
 from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
 from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
+from automatch.propose import proposals
+from automatch.propose.cut_tables import is_cut
 from automatch.prove import prove, with_proof
 from automatch.repair import repaired
 
@@ -61,16 +63,18 @@ class Bench:
 def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> MappingRecord:
     """The mapping that a run of both models confirms, or the structural one with what speaks against it.
 
-    1. The structural answer is run. Where outputs agree, that is all: what is left open moves no output.
+    1. The structural answer is run, then other proposals: the same names, tables cut elsewhere, conversions that are
+       known. Where outputs agree, that is all: what is left open moves no output.
     2. Else gradients are searched for a correspondence, element by element; what they find, joined with structure
        where they are silent, is run.
     3. Where none agrees, the likeliest is kept, with the place where the models part.
     """
-    first = structural if resized(structural) else bench.judged(structural)
-    if _agrees(first):
-        # what is open now moves no output, so that gradients say nothing of it
-        return max([first, *_filled(bench, first)], key=_rank)
     budget = Budget.of(budget_s)
+    for proposal in proposals(structural):
+        first = proposal if resized(proposal) else bench.judged(proposal)
+        if _agrees(first):
+            # what is open now moves no output, so that gradients say nothing of it
+            return max([first, *_filled(bench, first)], key=_rank)
     exact = _searched(bench, budget)
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
@@ -142,8 +146,12 @@ def _rank(record: MappingRecord) -> tuple[int, int, int]:
 
 
 def resized(record: MappingRecord) -> str:
-    """Which weights have other sizes in the source, so that no run can compare the models; empty where none has."""
-    keys = [entry.target for entry in record.entries if entry.expr is not None and resizes(entry.expr)]
+    """Which weights have other sizes in the source, so that no run can compare the models; empty where none has.
+
+    A table of which the target holds fewer rows is no reason: both models name the rows that both have.
+    """
+    made = [entry for entry in record.entries if entry.expr is not None and resizes(entry.expr)]
+    keys = [entry.target for entry in made if not is_cut(entry)]
     share = f"{len(keys)} of {len(record.entries)} weights"
     return f"{share} were made of others of another size, such as {keys[0]}" if keys else ""
 

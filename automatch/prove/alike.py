@@ -14,7 +14,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-AT_ONCE = 4_000_000
+AT_ONCE = 2_000_000
 """How many numbers are sorted at a time; numpy sorts values many times faster than it finds their order."""
 
 _SAMPLE = 4096

@@ -43,6 +43,9 @@ A norm's epsilon makes a wrong factor before the norm all but invisible: 1e-7.
 EXTRA = 3
 """How many times the draws asked for may be made where some weights were shown but for a few elements."""
 
+WORK = 300_000_000
+"""Numbers of both models that such draws may draw together; one is made of any size."""
+
 VARIES = 1e-3
 """How far an output must move between draws to say anything."""
 
@@ -203,7 +206,9 @@ def _wide(made: Plan, source: nn.Module, target: nn.Module) -> Plan:
 
 def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, ledger: Ledger) -> Iterator[Trial]:
     """One trial per draw, up to the first that fails or disagrees; more where chance may have hidden a few elements."""
-    for number in range(EXTRA * draws):
+    numbers = sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
+    extra = max(1, min((EXTRA - 1) * draws, WORK // max(1, numbers)))
+    for number in range(draws + extra):
         if number >= draws and not ledger.promising():
             return
         trial = Trial()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from automatch.prove.alike import Floats, Ints, alike, regrouped
+from automatch.prove.alike import Flags, Floats, Ints, alike, regrouped
 from automatch.prove.outputs import Gap, scale
 from automatch.prove.weights import SPREAD
 from automatch.trace.weights import Identity, identity
@@ -98,10 +98,8 @@ class Influence:
     def see(self, gradient: Gradient, enough: float, tolerance: float) -> None:
         """Enter one draw: elements that moved the outputs by enough, and those that could have been exchanged."""
         alive = self.alive.contiguous().view(-1).numpy()
-        before = alive if gradient.places is None else alive[gradient.places]
-        fresh = gradient.values > enough
-        fresh |= gradient.values < -enough
-        fresh &= ~before
+        fresh = gradient.beyond(enough)
+        fresh &= ~(alive if gradient.places is None else alive[gradient.places])
         known, groups = self.twins
         shifted = self.shifts
         again = regrouped(gradient.at(known, enough), known, groups, tolerance)
@@ -145,6 +143,14 @@ class Gradient:
         rows, width = found.indices()[0].numpy(), int(np.prod(shape[1:]))
         places = (rows[:, None] * width + np.arange(width)).reshape(-1)
         return Gradient(found.values().double().reshape(-1).numpy(), places, shape)
+
+    def beyond(self, enough: float) -> Flags:
+        """Which values move the outputs by enough; a block at a time, to need no other memory of their size."""
+        found = np.empty(self.values.size, bool)
+        for start in range(0, found.size, _AT_ONCE):
+            part = self.values[start : start + _AT_ONCE]
+            found[start : start + _AT_ONCE] = np.abs(part) > enough
+        return found
 
     def at(self, places: Ints, enough: float) -> Floats:
         """Values at some places; zero where they are not there, or move the outputs by less than enough."""

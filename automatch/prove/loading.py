@@ -37,11 +37,13 @@ class Part:
         reads: The source keys that it needs.
         make: Gives target weights, from a state dict of these.
         owned: Whether what it gives shares memory with nothing but what it was given.
+        copy: The target key that is the one source key as it is; empty where something is made of it.
     """
 
     reads: tuple[str, ...]
     make: Convert
     owned: bool = False
+    copy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,10 @@ def _part(entry: Entry, names: Mapping[str, str]) -> Part:
     reads = tuple(dict.fromkeys(names[leaf.key] for leaf in source_leaves(expr)))
 
     def make(given: dict[str, Tensor]) -> dict[str, Tensor]:
-        if isinstance(expr, Source):
-            return {entry.target: given[names[expr.key]]}
         device = next((tensor.device for tensor in given.values()), torch.device("cpu"))
         return {entry.target: compute(entry, expr, lambda key: given[names[key]], device)}
 
-    return Part(reads, make, owned=True)
+    return Part(reads, make, owned=True, copy=entry.target if isinstance(expr, Source) else "")
 
 
 @contextmanager
@@ -135,10 +135,11 @@ def filled(conversion: Conversion, source: Drawing, target: nn.Module, others: D
     filling = _Filling(others.tensors, Room(others.tensors.values()))
     reading = _Reading.of(source, conversion)
     for part in conversion.parts:
+        if part.copy and filling.draws(part.copy, source, reading.once(part.reads[0])):
+            continue
         made = dict(reading.made(part, filling.watch))
-        owned = part.owned and not any(reading.keeps(key) for key in part.reads)
         for key in tuple(made):
-            filling.put(key, made.pop(key), owned)
+            filling.put(key, made.pop(key), part.owned)
     contradicted = filling.done()
     with stand_in(target, lambda tensor: _once(filling.made, tensor, others, filling.room)) as copied:
         filling.made.clear()
@@ -149,7 +150,7 @@ def _once(made: dict[Identity, Tensor], tensor: Tensor, drawing: Drawing, room: 
     """The stand-in for a tensor, one for all that are tied to it."""
     mark = identity(tensor)
     if mark not in made:
-        made[mark] = _as(tensor, room.holding(tensor, drawing.fresh(tensor)))
+        made[mark] = _as(tensor, drawing.fresh(tensor, room.like(tensor)))
     return made[mark]
 
 
@@ -173,10 +174,6 @@ class Room:
         start, self.taken = self.taken, self.taken + tensor.numel()
         # `data`, so that a write to one is none to its neighbours in autograd's eyes
         return self.piece.as_strided(tensor.shape, tensor.stride(), start).data
-
-    def holding(self, tensor: Tensor, value: Tensor) -> Tensor:
-        """A value in the room for a tensor; itself where it is large."""
-        return self.like(tensor).copy_(value) if _is_small(tensor) else value
 
 
 _SMALL = 4 * 1024 * 1024
@@ -203,6 +200,18 @@ class _Filling:
     contradicted: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     watch: Watch = field(default_factory=Watch)
+
+    def draws(self, key: str, source: Drawing, tensor: Tensor | None) -> bool:
+        """Draw a weight of the source right where the target has it, if it is needed for nothing else."""
+        own = self.tensors.get(key)
+        if tensor is None or own is None or own.shape != tensor.shape or identity(own) in self.made:
+            return False
+        if wide_dtype(own) != wide_dtype(tensor):
+            return False
+        mark = identity(own)
+        self.made[mark] = _as(own, source.fresh(tensor, self.room.like(own)))
+        self.put_by[mark] = [key]
+        return True
 
     def put(self, key: str, value: Tensor, owned: bool) -> None:
         """Take a weight; of keys that are tied, the last one's value stands."""
@@ -253,9 +262,10 @@ class _Reading:
             drawing, tensors, Counter(identity(tensors[key]) for part in conversion.parts for key in part.reads)
         )
 
-    def keeps(self, key: str) -> bool:
-        """Whether a weight is kept for another part."""
-        return identity(self.tensors[key]) in self.kept
+    def once(self, key: str) -> Tensor | None:
+        """The tensor of a weight that a single part reads; None where several do."""
+        tensor = self.tensors[key]
+        return tensor if self.left[identity(tensor)] == 1 and identity(tensor) not in self.kept else None
 
     def made(self, part: Part, watch: Watch) -> Mapping[str, Tensor]:
         """What a part makes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ _JOLTED = 3
 """How many draws are disturbed; those after these look for a few more elements alone."""
 
 LARGE = 16_000_000
-"""Numbers of a weight whose gradient needs memory that other gradients have left."""
+"""Numbers of gradients that were let go, after which their memory is given back."""
 
 _DRAWS = 1024
 """More than the draws of one seed."""
@@ -273,7 +272,7 @@ class _Bench:
         wanted = {key: tensor for key, tensor in weights.items() if key not in ledger.found or key in still_open}
         if not wanted:
             return trial
-        enter = partial(_enter, ledger, weights, enough(trial.gaps), trial.narrow)
+        enter = _Entering(ledger, weights, enough(trial.gaps), trial.narrow)
         unmeasured = self.entered(wanted, trial, enter, not ledger.found)
         if unmeasured or self.number >= _JOLTED:
             return replace(trial, unmeasured=unmeasured)
@@ -289,6 +288,7 @@ class _Bench:
         self, weights: Mapping[str, Tensor], trial: Trial, enter: Callable[[str, Tensor | None], None], first: bool
     ) -> str:
         """Hand over the gradients of some weights; why that failed, empty where it did not."""
+        give_back()
         for tensor in weights.values():
             tensor.requires_grad_(True)
         with stand_in(self.target.model) as copied, Differentiable() as mode:
@@ -315,21 +315,39 @@ class _Bench:
         return ""
 
 
-def _enter(
-    ledger: Ledger, weights: Mapping[str, Tensor], unit: float, narrow: bool, key: str, found: Tensor | None
-) -> None:
-    """Enter one gradient.
+@dataclass(slots=True)
+class _Entering:
+    """Enters gradients into a ledger, one at a time.
 
-    Raises:
-        RuntimeError: It is not finite.
+    Attributes:
+        ledger: The ledger.
+        weights: What they are the gradients of.
+        enough: How far an element must move the outputs to be seen.
+        narrow: Whether numbers in float32 took part.
+        freed: Numbers of the gradients that were let go since memory was given back.
     """
-    tensor = weights[key].detach()
-    if tensor.numel() > LARGE:
-        give_back()
-    gradient = Gradient.of(found, tuple(tensor.shape))
-    if not np.isfinite(gradient.values).all():
-        raise RuntimeError("gradients are not finite")
-    ledger.add(key, gradient, unit / disturbance(tensor), narrow)
+
+    ledger: Ledger
+    weights: Mapping[str, Tensor]
+    enough: float
+    narrow: bool
+    freed: int = 0
+
+    def __call__(self, key: str, found: Tensor | None) -> None:
+        """Enter one.
+
+        Raises:
+            RuntimeError: It is not finite.
+        """
+        tensor = self.weights[key].detach()
+        if self.freed + tensor.numel() > LARGE:
+            give_back()
+            self.freed = 0
+        gradient = Gradient.of(found, tuple(tensor.shape))
+        if not np.isfinite(gradient.values).all():
+            raise RuntimeError("gradients are not finite")
+        self.ledger.add(key, gradient, self.enough / disturbance(tensor), self.narrow)
+        self.freed += tensor.numel()
 
 
 def _run(

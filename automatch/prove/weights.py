@@ -70,15 +70,23 @@ class Drawing:
         kept = frozenset(identity(tensor) for key, tensor in tensors.items() if key in keep)
         return Drawing(tensors, places, parameters, kept, seed, manner)
 
-    def fresh(self, tensor: Tensor) -> Tensor:
-        """New numbers for a tensor in float64, on its device; a copy of those that it has, where it keeps them."""
+    def fresh(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        """New numbers for a tensor in float64, on its device; a copy of those that it has, where it keeps them.
+
+        Args:
+            tensor: The tensor.
+            out: Where to put them; None for new memory.
+        """
+        out = wide_like(tensor) if out is None else out
         mark = identity(tensor)
         drawn = mark in self.places and mark not in self.kept
         if not drawn or not (tensor.is_floating_point() or tensor.is_complex()):
-            return wide_like(tensor).copy_(tensor.detach())
+            return out.copy_(tensor.detach())
         generator = torch.Generator().manual_seed(self.seed * _APART + self.places[mark])
-        made = fresh(tensor.detach().cpu(), generator, mark in self.parameters, self.manner)
-        return made if made.stride() == tensor.stride() and tensor.is_cpu else wide_like(tensor).copy_(made)
+        values = tensor.detach().cpu()
+        if out.is_cpu and values.is_floating_point() and values.numel() and _has_both_signs(values):
+            return scaled_noise(values, generator, self.manner, out)
+        return out.copy_(fresh(values, generator, mark in self.parameters, self.manner))
 
 
 _APART = 1_000_003
@@ -146,16 +154,21 @@ def fresh(values: Tensor, generator: torch.Generator, is_parameter: bool, manner
         noise = torch.randn(values.shape, generator=generator, dtype=torch.complex64)
         return SPREAD * manner.temper * noise.to(torch.complex128)
     if _has_both_signs(values):
-        return torch.randn(values.shape, generator=generator).double().mul_(_noise_scale(values) * manner.temper)
+        return scaled_noise(values, generator, manner, wide_like(values))
     mean = values.mean(dtype=torch.float64)
     if not is_parameter and bool((values >= 0).all()) and bool(mean > 0):
         return mean * (0.5 + torch.rand(values.shape, generator=generator).double())
-    noise = torch.randn(values.shape, generator=generator).double()
-    if _is_one_signed(values):
-        drawn = mean * (1 + SPREAD * noise)
-        signs = torch.randint(0, 2, values.shape, generator=generator) * 2 - 1
-        return drawn * signs if manner.flipped else drawn
-    return noise.mul_(_noise_scale(values) * manner.temper)
+    if not _is_one_signed(values):
+        return scaled_noise(values, generator, manner, wide_like(values))
+    drawn = mean * (1 + SPREAD * torch.randn(values.shape, generator=generator).double())
+    signs = torch.randint(0, 2, values.shape, generator=generator) * 2 - 1
+    return drawn * signs if manner.flipped else drawn
+
+
+def scaled_noise(values: Tensor, generator: torch.Generator, manner: Manner, out: Tensor) -> Tensor:
+    """Normal noise for a weight, the smaller the more inputs add up; put where it belongs in one pass."""
+    drawn = torch.randn(values.shape, generator=generator)
+    return torch.mul(drawn, _noise_scale(values) * manner.temper, out=out)
 
 
 def _noise_scale(values: Tensor) -> float:
@@ -169,7 +182,7 @@ def _noise_scale(values: Tensor) -> float:
 
 def _has_both_signs(values: Tensor) -> bool:
     """Whether the first few numbers show it, as they mostly do: then the others need not be looked at."""
-    few = values[(0,) * (values.dim() - 1)][:_FEW] if values.dim() else values
+    few = values[(0,) * (values.dim() - 1)][:_FEW] if values.dim() and values.numel() else values
     return bool((few > 0).any()) and bool((few < 0).any())
 
 
