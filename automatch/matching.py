@@ -21,7 +21,7 @@ from automatch.core.alignment import Alignment
 from automatch.core.graph import Graph
 from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import AutomatchError, InputsError, LiftError, ModelError
-from automatch.exact import impossible
+from automatch.exact import Budget, impossible
 from automatch.inputs.content import with_content
 from automatch.inputs.prepare import prepare, warn
 from automatch.inputs.uses import uses
@@ -91,7 +91,8 @@ def match(
         run: Whether models that hold numbers may be run. Without, nothing is exact and nothing is proved.
         device: `auto` takes the models as they are; `meta` leaves their numbers aside, so that nothing is run; `cpu`
             asks for models that hold numbers.
-        budget_s: Seconds that the search may take; None for as long as it takes. Where it gives up, a note says so.
+        budget_s: Seconds from the call on after which runs and searches end; None for as long as they take. What was
+            left, and how to go on, is said. Recording a model is not cut short.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
         progress: Whether to print every stage to standard error; or a function that is called with a short sentence.
 
@@ -118,7 +119,7 @@ def match(
         >>> mapping["b.weight"].sources
         ('2.weight',)
     """
-    say = of_caller(_reporter(progress))
+    say, budget = of_caller(_reporter(progress)), Budget.of(budget_s)
     pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
     _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:
@@ -138,7 +139,7 @@ def match(
     if conflict:
         raise InputsError(conflict)
     warn(bench.prepared, stacklevel=4)  # this function is wrapped
-    return Mapping(settled(bench, structural, budget_s))
+    return Mapping(settled(replace(bench, budget=budget), structural))
 
 
 @dataclass(frozen=True, slots=True)

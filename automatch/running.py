@@ -11,6 +11,7 @@ from torch import nn
 from automatch.core.mapping import MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
+from automatch.exact.budget import UNBOUNDED
 from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.propose import proposals
@@ -23,6 +24,9 @@ WRONG = 1e-5
 
 SAME = "give both models inputs of the same content on which they give outputs of the same shape"
 """What to do where nothing could be compared."""
+
+SEARCHED = 0.8
+"""The share of the budget by which a search has to end: what it finds is still to be proved."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -37,12 +41,14 @@ class Bench:
         target: The target.
         prepared: Their inputs.
         say: Told what begins.
+        budget: How long all of it may take.
     """
 
     source: nn.Module
     target: nn.Module
     prepared: Prepared
     say: Callable[[str], None]
+    budget: Budget = UNBOUNDED
 
     def judged(self, record: MappingRecord, locate: bool = False) -> MappingRecord:
         """A mapping with what a run of both models showed of it.
@@ -51,16 +57,16 @@ class Bench:
             record: The mapping.
             locate: Whether to look for the place where outputs that differ first part, and to doubt what lies behind.
         """
-        self.say("proving")
+        both = self.source, self.target, None, None
         try:
-            proof = prove(record, self.source, self.target, None, None, prepared=self.prepared, locate=locate)
+            proof = prove(record, *both, prepared=self.prepared, locate=locate, budget=self.budget, say=self.say)
         except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
             let_through(error)
             return replace(record, not_run=f"the models could not be run: {error}")
         return with_proof(record, proof)
 
 
-def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> MappingRecord:
+def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     """The mapping that a run of both models confirms, or the structural one with what speaks against it.
 
     1. The structural answer is run, then other proposals: the same names, tables cut elsewhere, conversions that are
@@ -69,18 +75,19 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
        where they are silent, is run.
     3. Where none agrees, the likeliest is kept, with the place where the models part.
     """
-    budget = Budget.of(budget_s)
-    for proposal in proposals(structural):
+    for number, proposal in enumerate(proposals(structural)):
+        if number and bench.budget.spent:
+            break
         first = proposal if resized(proposal) else bench.judged(proposal)
         if _agrees(first):
             # what is open now moves no output, so that gradients say nothing of it
             return max([first, *_filled(bench, first)], key=_rank)
-    exact = _searched(bench, budget)
+    exact = _searched(bench, bench.budget.part(SEARCHED))
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
             return judged
-    return _unconfirmed(bench, structural, exact, budget)
+    return _unconfirmed(bench, structural, exact)
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:
@@ -93,7 +100,7 @@ def _searched(bench: Bench, budget: Budget) -> Exact:
     return other if other.balanced else exact
 
 
-def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: Budget) -> MappingRecord:
+def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> MappingRecord:
     """The likeliest mapping of those that no run confirms, mended where the place of their parting leads to a fault.
 
     A search that did not end in balance contributes nothing.
@@ -108,7 +115,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: 
     if _gap(judged) >= WRONG:
         suspected = replace(likeliest, proof=judged.proof)
         both = bench.source, bench.target, None, None
-        mended = repaired(suspected, *both, prepared=bench.prepared, say=bench.say, budget=budget)
+        mended = repaired(suspected, *both, prepared=bench.prepared, say=bench.say, budget=bench.budget)
         judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)
 

@@ -1,4 +1,4 @@
-"""How long a search may take: asked between evaluations, so that it ends soon after, and says what it left."""
+"""How long a search or a proof may take: asked between evaluations, so that it ends soon after and says so."""
 
 from __future__ import annotations
 
@@ -27,18 +27,28 @@ class Budget:
         """A budget that starts now; None for as long as it takes."""
         return Budget(float("inf") if seconds is None else seconds, time.monotonic())
 
-    def check(self, doing: str) -> None:
+    @property
+    def spent(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() - self.started > self.seconds
+
+    def part(self, share: float) -> Budget:
+        """A budget from the same beginning that leaves time for what follows."""
+        return Budget(share * self.seconds, self.started)
+
+    def check(self, doing: str, who: str = "the search") -> None:
         """Do nothing while there is time.
 
         Args:
-            doing: What the search is at, for the message.
+            doing: What it is at, for the message.
+            who: What has to end.
 
         Raises:
             OutOfBudget: There is none left.
         """
-        if time.monotonic() - self.started > self.seconds:
+        if self.spent:
             raise OutOfBudget(
-                f"the search gave up after {self.seconds:g} s, {doing}; a larger budget_s lets it go on, "
+                f"{who} gave up after {self.seconds:g} s, {doing}; a larger budget_s lets it go on, "
                 "and small models of the same code (twins) need less"
             )
 

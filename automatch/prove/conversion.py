@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from automatch.core.mapping import ComparedOutput, ProofRecord, Shown
 from automatch.errors import InputsError, ModelError
+from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.inputs.plan import Plan
 from automatch.inputs.prepare import Prepared, prepare
 from automatch.prove.divergence import Parting
 from automatch.prove.influence import MARGIN, Ledger
 from automatch.prove.loading import Conversion, Convert, of_function
-from automatch.prove.other_inputs import Others, all_positions, all_rows_named, other_lengths, other_masks
+from automatch.prove.other_inputs import Others, on_other_inputs
 from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Draw, Setting, Trial, attempt
@@ -78,6 +79,8 @@ def prove_conversion(
     seed: int = 0,
     outputs: Sequence[tuple[int, int]] | None = None,
     prepared: Prepared | None = None,
+    budget: Budget = UNBOUNDED,
+    say: Callable[[str], None] | None = None,
 ) -> Proof:
     """Run a conversion on fresh weights, and say what the outputs showed of every target weight.
 
@@ -93,6 +96,9 @@ def prove_conversion(
         seed: Where all randomness starts.
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
         prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
+        budget: How long it may take. Where it ends before all draws are made, nothing is shown; after them, what is
+            left out is noted.
+        say: Told what begins.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -114,23 +120,24 @@ def prove_conversion(
     )
     if setting.conflict:
         return Proof(replace(start, reason=setting.conflict), {})
+    setting = replace(setting, budget=budget, say=say or setting.say)
     ledger = Ledger()
     pinned = None if outputs is None else tuple(OutputPair(*pair) for pair in outputs)
-    trials = list(_trials(setting, draws, pinned, ledger))
+    try:
+        trials = list(_trials(setting, draws, pinned, ledger))
+    except OutOfBudget as error:
+        return Proof(replace(start, reason=str(error)), {})
     coarse = start.tolerance > EXACT or any(trial.narrow for trial in trials)
     record = _judged(replace(start, tolerance=TOLERANCE if coarse else EXACT), trials)
     if record.outcome != "agree":
         return Proof(record, {})
     others = Others(setting, EXTRA * draws, trials[0].pairs, ledger)
-    record, longer = other_lengths(record, others)
-    for also in (all_positions, all_rows_named):
-        record = record if longer or record.outcome != "agree" else also(record, others)
+    record, told = on_other_inputs(record, others)
     if record.outcome != "agree":
         return Proof(record, {})
-    record, masks = other_masks(record, others)
     covered = setting.conversion.keys
-    if longer or masks:
-        why = f"but only on inputs like the examples: {', '.join(filter(None, (longer, masks)))}"
+    if told:
+        why = f"but only on inputs like the examples: {told}"
         return Proof(replace(record, reason=f"{record.reason}, {why}"), unshown(target, covered, why))
     if any(trial.unmeasured for trial in trials):
         ledger = Ledger()  # what was entered was not controlled
@@ -209,8 +216,11 @@ def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, 
     numbers = sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
     extra = max(1, min((EXTRA - 1) * draws, WORK // max(1, numbers)))
     for number in range(draws + extra):
-        if number >= draws and not ledger.promising():
+        if number >= draws and (setting.budget.spent or not ledger.promising()):
             return
+        if number:
+            setting.budget.check(f"before draw {number + 1} of {draws}", "the proof")
+        setting.say(f"proving: draw {number + 1}")
         trial = Trial()
         for manner in _manners(number):
             trial = attempt(setting, Draw(number, manner), pairs, ledger)

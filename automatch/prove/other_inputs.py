@@ -48,6 +48,25 @@ class Others:
     ledger: Ledger
 
 
+def on_other_inputs(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
+    """All of these runs, as far as the budget goes; what is left out is noted.
+
+    Returns:
+        The record; and how the models differ on inputs unlike the examples, empty where they do not.
+    """
+    told: list[str] = []
+    for run in (other_lengths, all_positions, all_rows_named, other_masks):
+        if record.outcome != "agree" or (told and run is not other_masks):
+            continue
+        if others.setting.budget.spent:
+            note = "not all other inputs were run: the budget is spent; a larger budget_s lets them be"
+            return replace(record, notes=(*record.notes, note)), ", ".join(told)
+        others.setting.say("proving: other inputs")
+        record, difference = run(record, others)
+        told += [difference] if difference else []
+    return record, ", ".join(told)
+
+
 def other_lengths(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """Run both models on shorter inputs, and on longer ones, until some are found that both take and agree on.
 
@@ -102,7 +121,7 @@ def _in_turn(
         yield from zip(batch, attempts([(setting, draw) for _, _, draw, setting in batch], pairs), strict=False)
 
 
-def all_positions(record: ProofRecord, others: Others) -> ProofRecord:
+def all_positions(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """Run both models on inputs as long as a table of positions may be, where that costs little: its rows show then.
 
     Which table that is, is not known: those are tried of which the last rows were not seen, the longest first. Models
@@ -120,8 +139,8 @@ def all_positions(record: ProofRecord, others: Others) -> ProofRecord:
         long = replace(setting, inputs=made)
         trial = attempt(long, draw, others.pairs, others.ledger, record.tolerance)
         if not trial.failure and all(found.largest <= record.tolerance for found in trial.gaps):
-            return record
-    return record
+            break
+    return record, ""
 
 
 def _lengths(alive: Tensor) -> Iterator[int]:
@@ -138,12 +157,12 @@ def _numbers(setting: Setting) -> int:
     return sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
 
 
-def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
+def all_rows_named(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """Run both models on so many batch items that every row of their tables is named, where that costs little."""
     setting, ledger = others.setting, others.ledger
     made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting))))
     if made is None:
-        return record
+        return record, ""
     wide = replace(setting, inputs=made)
     ledger.reopen()
     for number in range(NAMED):
@@ -151,10 +170,10 @@ def all_rows_named(record: ProofRecord, others: Others) -> ProofRecord:
         worst = max((found.largest for found in trial.gaps), default=0.0)
         if worst > record.tolerance:
             reason = f"on inputs that name every row of the tables, the outputs differ by {worst:.1e} of their scale"
-            return replace(record, outcome="differ", reason=reason)
+            return replace(record, outcome="differ", reason=reason), ""
         if trial.failure or not any(part.nearly_whole for part in ledger.found.values()):
-            return record
-    return record
+            return record, ""
+    return record, ""
 
 
 def other_masks(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:

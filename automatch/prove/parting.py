@@ -8,6 +8,7 @@ from torch import nn
 
 from automatch.core.mapping import ProofRecord
 from automatch.errors import AutomatchError
+from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.inputs.prepare import Prepared
 from automatch.interruption import let_through
 from automatch.prove.conversion import EXACT, arrange
@@ -42,6 +43,7 @@ def parting(
     reads: Collection[str] | None = None,
     seed: int = 0,
     prepared: Prepared | None = None,
+    budget: Budget = UNBOUNDED,
 ) -> Parting:
     """Find where two models part whose outputs were seen to differ; never raises.
 
@@ -56,17 +58,20 @@ def parting(
         reads: Source keys that the conversion reads.
         seed: Where all randomness starts.
         prepared: What both are run on, where that is known already.
+        budget: How long it may take.
     """
     reason = "all that the outputs are made of occurs on both sides; only its order differs"
     try:
         setting, _ = arrange(
             convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed, prepared=prepared
         )
-        for draw in DRAWS:
+        for number, draw in enumerate(DRAWS, 1):
+            if number > 1:
+                budget.check(f"before values were compared on draw {number} of {len(DRAWS)}", "the proof")
             found = _of_draw(setting, draw, proof, sources)
             if found is not None:
                 return Parting(found)
-    except AutomatchError as error:
+    except (AutomatchError, OutOfBudget) as error:
         reason = " ".join(str(error).split())
     except Exception as error:  # a diagnosis must not hide what it diagnoses
         let_through(error)

@@ -5,12 +5,13 @@ Where outputs differ, the place where the two models first part is looked for as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from automatch.core.mapping import Entry, MappingRecord, Shown, Status
+from automatch.exact.budget import UNBOUNDED, Budget
 from automatch.inputs.prepare import Prepared, warn
 from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_conversion
 from automatch.prove.doubt import doubted
@@ -32,6 +33,8 @@ def prove(
     outputs: Sequence[tuple[int, int]] | None = None,
     prepared: Prepared | None = None,
     locate: bool = True,
+    budget: Budget = UNBOUNDED,
+    say: Callable[[str], None] | None = None,
 ) -> Proof:
     """Run both models on fresh weights under a mapping, and say what that showed; where they differ, where first.
 
@@ -47,6 +50,8 @@ def prove(
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
         prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
         locate: Whether to look for the place where outputs that differ first part.
+        budget: How long it may take, as for `prove_conversion`.
+        say: Told what begins.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -68,6 +73,8 @@ def prove(
         seed=seed,
         outputs=outputs,
         prepared=prepared,
+        budget=budget,
+        say=say,
     )
     if proof.record.outcome != "differ" or not locate:
         return proof
@@ -80,6 +87,7 @@ def prove(
         reads=reads,
         seed=seed,
         prepared=prepared,
+        budget=budget,
     )
     return replace(proof, record=replace(proof.record, divergence=found.sentences), parting=found)
 

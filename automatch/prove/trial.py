@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from automatch.core.memory import give_back
+from automatch.exact.budget import UNBOUNDED, Budget
 from automatch.inputs.draws import Cut, own
 from automatch.inputs.draws import drawn as inputs_drawn
 from automatch.inputs.plan import Call, Plan
@@ -53,6 +54,8 @@ class Setting:
         kept: Keys of each side that keep their values: constants of the code.
         seed: Where all randomness starts.
         conflict: Why the inputs of both sides cannot be used together; empty where they can.
+        budget: How long all runs may take.
+        say: Told what begins.
     """
 
     conversion: Conversion
@@ -62,6 +65,8 @@ class Setting:
     kept: tuple[Collection[str], Collection[str]]
     seed: int
     conflict: str = ""
+    budget: Budget = UNBOUNDED
+    say: Callable[[str], None] = field(default=lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)

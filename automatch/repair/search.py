@@ -85,7 +85,7 @@ def repaired(
         if not _mended(search, say) or not search.labels:
             return None
         both = source, target, source_inputs, target_inputs
-        proof = prove(search.record, *both, seed=seed, prepared=prepared, locate=False)
+        proof = prove(search.record, *both, seed=seed, prepared=prepared, locate=False, budget=budget)
     except (OutOfBudget, AutomatchError, RuntimeError, ValueError, IndexError, TypeError) as error:
         let_through(error)
         return None  # what cannot be run cannot be mended

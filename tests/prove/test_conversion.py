@@ -559,3 +559,28 @@ def test_models_of_which_one_ignores_its_mask_prove_nothing_and_say_so_first() -
     agreeing = identical(Masked(True), Masked(True), given)
     assert any("masks were drawn anew as well" in note for note in agreeing.record.notes)
     assert whole(agreeing) == {"a.weight", "a.bias"}
+
+
+def spent() -> Budget:
+    return Budget(0.0, 0.0)
+
+
+def test_a_proof_whose_budget_is_spent_shows_nothing_and_says_how_to_go_on() -> None:
+    one, x = nn.Linear(3, 2), torch.randn(4, 3)
+    found = prove_conversion(lambda state: state, one, nn.Linear(3, 2), x, x, budget=spent())
+    assert found.record.outcome == "nothing"
+    assert "the proof gave up after 0 s, before draw 2 of 3; a larger budget_s" in found.record.reason
+    assert not found.shown
+
+
+def test_a_proof_that_differs_at_once_says_so_on_any_budget() -> None:
+    one, x = nn.Linear(3, 2), torch.randn(4, 3)
+    found = prove_conversion(lambda state: {"weight": -state["weight"]}, one, nn.Linear(3, 2), x, x, budget=spent())
+    assert found.record.outcome == "differ"
+
+
+def test_every_draw_and_what_follows_is_told() -> None:
+    one, x, said = nn.Linear(3, 2), torch.randn(4, 3), list[str]()
+    prove_conversion(lambda state: state, one, nn.Linear(3, 2), x, x, say=said.append)
+    assert said[:3] == ["proving: draw 1", "proving: draw 2", "proving: draw 3"]
+    assert "proving: other inputs" in said

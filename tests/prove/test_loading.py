@@ -1,0 +1,90 @@
+"""Stand-ins of a draw: the same numbers however they are asked for, one model at a time, ties kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from automatch.core.expr import Affine, Concat, Source
+from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
+from automatch.prove.loading import drawn, filled, of_function, of_record
+from automatch.prove.weights import Drawing, state
+from automatch.trace.weights import of_module
+
+
+def record(source: nn.Module, target: nn.Module, **exprs: object) -> MappingRecord:
+    sides = [Side(type(m).__name__, "export", of_module(m).weights) for m in (source, target)]
+    entries = tuple(
+        Entry(key, tuple(t.shape), "float32", "structural", exprs.get(key.replace(".", "_")), Evidence("structure"))  # type: ignore[arg-type]
+        for key, t in state(target).items()
+    )
+    return MappingRecord(sides[0], sides[1], entries)
+
+
+def pair_of_linears() -> nn.ModuleDict:
+    return nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.detach().clone() for key, tensor in state(model).items()}
+
+
+def test_a_draw_is_the_same_in_whatever_order_it_is_asked_for() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    drawing = Drawing.of(model, (), seed=5)
+    with drawn(model, drawing) as copied:
+        whole = weights(copied)
+    for key, tensor in reversed(state(model).items()):
+        assert torch.equal(drawing.fresh(tensor), whole[key])
+    assert not torch.equal(Drawing.of(model, (), seed=6).fresh(state(model)["0.weight"]), whole["0.weight"])
+
+
+def test_the_target_holds_what_the_mapping_makes_of_the_sources_draw() -> None:
+    torch.manual_seed(0)
+    source, target = nn.ModuleDict({"q": nn.Linear(3, 2), "k": nn.Linear(3, 2)}), nn.Linear(3, 4)
+    joined = Concat((Source("q.weight", (2, 3)), Source("k.weight", (2, 3))))
+    made = record(
+        source, target, weight=joined, bias=Concat((Source("q.bias", (2,)), Affine(Source("k.bias", (2,)), 2.0)))
+    )
+    drawing = Drawing.of(source, (), seed=1)
+    with drawn(source, drawing) as copied:
+        own = weights(copied)
+    with filled(of_record(made, source), drawing, target, Drawing.of(target, (), seed=2)) as ready:
+        found = weights(ready.model)
+    assert torch.equal(found["weight"], torch.cat([own["q.weight"], own["k.weight"]]))
+    assert torch.equal(found["bias"], torch.cat([own["q.bias"], 2 * own["k.bias"]]))
+    assert not ready.contradicted
+
+
+def test_two_targets_of_one_source_do_not_share_memory() -> None:
+    source, target = (
+        nn.Linear(3, 3),
+        nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)}),
+    )
+    made = record(source, target, a_weight=Source("weight", (3, 3)), b_weight=Source("weight", (3, 3)))
+    conversion = of_record(made, source)
+    with filled(conversion, Drawing.of(source, (), 0), target, Drawing.of(target, (), 1)) as ready:
+        first, second = state(ready.model).values()
+        assert torch.equal(first, second)
+        with torch.no_grad():
+            first.add_(1)
+        assert not torch.equal(first, second)
+
+
+def test_tied_keys_that_are_given_other_values_are_named() -> None:
+    source, target = (
+        nn.Linear(3, 3),
+        nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)}),
+    )
+    target["b"].weight = target["a"].weight
+    conversion = of_function(lambda given: {"a.weight": given["weight"], "b.weight": -given["weight"]}, source)
+    with filled(conversion, Drawing.of(source, (), 0), target, Drawing.of(target, (), 1)) as ready:
+        assert ready.contradicted == ("a.weight",)
+
+
+def test_a_stand_in_lets_go_of_its_tensors_at_once() -> None:
+    model = nn.Sequential(nn.Linear(3, 4))
+    with drawn(model, Drawing.of(model, (), 0)) as copied:
+        assert len(list(copied.parameters())) == 2
+    assert not list(copied.parameters())
+    assert len(list(model.parameters())) == 2
