@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from automatch.core.mapping import Shown
 from automatch.errors import InputsError, MappingError, ModelError
+from automatch.exact.budget import Budget
 from automatch.prove import Proof, prove_conversion
 from tests.prove.nets import HEADS, WIDTH, WORDS, Fused, Split, fuse, tokens
 
