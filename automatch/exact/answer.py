@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automatch.core.expr import Expr, Sum
 from automatch.core.graph import Shape
-from automatch.exact.colours import Flags, Floats, Ints
 from automatch.exact.correspond import NONE, Sums, sums
 from automatch.exact.extend import Column, extended
 from automatch.exact.form import Leaf
@@ -19,6 +20,7 @@ from automatch.exact.search import Found
 from automatch.exact.siblings import Biased, biased_contractions
 from automatch.exact.solve import solved
 from automatch.exact.terms import Terms, terms_of
+from automatch.exact.tolerance import Flags, Floats, Ints
 from automatch.synthesize.layout import ElementMap, expression
 
 _ROUNDING = 1e-6  # factors of a float32 normaliser are one and the same as their float64 spelling
@@ -115,8 +117,15 @@ class Answer:
         return self.numbers[origin]
 
 
-def answer(found: Found, source: Side, target: Side) -> Answer:
-    """The expressions that a search determines."""
+def answer(found: Found, source: Side, target: Side, check: Callable[[], None] = lambda: None) -> Answer:
+    """The expressions that a search determines.
+
+    Args:
+        found: What the search found.
+        source: The source's elements.
+        target: The target's.
+        check: Called before every weight; ends it by raising.
+    """
     made = Answer(source, target)
     made.terms = [terms_of(leaf, source.form) for leaf in source.form.leaves]
     read = sums(found, source, target)
@@ -125,18 +134,22 @@ def answer(found: Found, source: Side, target: Side) -> Answer:
     for number, leaf in enumerate(target.form.leaves):
         if not leaf.floating:
             continue
+        check()
         one = _of_leaf(made, read, number)
         if leaf.compound:
             compounds.append((leaf, one))
         else:
             name = leaf.weights[0]
             gathered[name] = _merged(gathered[name], one) if name in gathered else one
+    del read
     for one in gathered.values():
+        check()
         _extend(made, one)
     _follow_siblings(made, gathered)
     for name, one in gathered.items():
+        check()
         _write(made, name, one)
-    _solve(made, compounds)
+    _solve(made, compounds, check)
     return made
 
 
@@ -150,9 +163,10 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     shift = np.zeros(leaf.size)
     problem = ""
     for summand in range(sources.shape[1]):
-        for source_leaf in np.unique(made.source.leaf[sources[:, summand][sources[:, summand] >= 0]]):
+        lies_in = np.where(sources[:, summand] >= 0, made.source.leaf_of(sources[:, summand]), NONE)
+        for source_leaf in np.unique(lies_in[lies_in >= 0]):
             terms = made.terms[int(source_leaf)]
-            chosen = np.flatnonzero((sources[:, summand] >= 0) & (made.source.leaf[sources[:, summand]] == source_leaf))
+            chosen = np.flatnonzero(lies_in == source_leaf)
             if isinstance(terms, str):
                 problem = terms
                 known[chosen] = False
@@ -165,11 +179,26 @@ def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
     free_zeros = alone & read.free[part]
     shift[alone] = neutral[alone]
     shift[free_zeros] = 0.0  # twins that leave the sum to another
-    columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
+    columns = [_slim(replace(column, scale=_tidy(column.scale / leaf.scale))) for column in columns]
     shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
     shift[np.abs(shift) < 1e-12] = 0.0
     free = bool(read.free[part].any())
-    return _Weight(leaf.shape, columns, shift, ~known, free, int(known.sum()), problem, ~known)
+    return _Weight(leaf.shape, columns, _held_once(shift), ~known, free, int(known.sum()), problem, ~known)
+
+
+def _slim(column: Column) -> Column:
+    """A column that is held until all weights are gathered: in as few numbers as will do."""
+    return Column(_held_once(column.origin), _held_once(column.index.astype(np.int32)), _held_once(column.scale))
+
+
+def _held_once(values: NDArray[Any]) -> NDArray[Any]:
+    """Values that are all the same, as one number that stands for all; not to be written to."""
+    same = len(values) > 1 and bool((values == values[0]).all())
+    return np.broadcast_to(values[0], values.shape) if same else values
+
+
+def _free_to_write(column: Column) -> Column:
+    return Column(column.origin.copy(), column.index.copy(), column.scale.copy())
 
 
 def _tidy(scale: Floats) -> Floats:
@@ -245,7 +274,7 @@ def _extend(made: Answer, one: _Weight) -> None:
             left |= one.missing
         changed, missing, made_up = extended(column, one.missing, one.shape, shapes)
         one.made_up = one.made_up or made_up
-        filled.append(changed)
+        filled.append(_slim(changed))
         left |= missing
     one.columns, one.missing = filled, left if one.columns else one.missing
 
@@ -297,6 +326,7 @@ def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: M
     if not factor.columns:
         return
     main = factor.columns[0]
+    one.columns, one.shift = list(map(_free_to_write, one.columns)), one.shift.copy()
     for channel in np.flatnonzero(one.missing[item.bias]):
         row = item.rows[channel]
         living = row[(main.origin[row] >= 0) & ~factor.missing[row]]
@@ -324,7 +354,7 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
         share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
         made.problems[name] = one.problem or f"no output tells what {share} are"
         if not one.problem and not one.missing.all():
-            one.shift[one.missing] = 0.0
+            one.shift = np.where(one.missing, 0.0, one.shift)
             how = _expression(made, one), one.seen, prod(one.shape), one.free
             made.partial[name] = Determined(*how, one.unseen | one.missing, one.plain, padded=True)
         return
@@ -342,14 +372,15 @@ def _expression(made: Answer, one: _Weight) -> Expr:
         chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
         shift = one.shift if number == 0 else np.zeros(len(one.shift))
         size = len(one.shift)
-        index = column.index if len(column.index) == size else np.zeros(size, np.int64)
+        index = column.index.astype(np.int64) if len(column.index) == size else np.zeros(size, np.int64)
         scale = column.scale if len(column.scale) == size else np.ones(size)
         parts.append(expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift)))
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
-def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]]) -> None:
+def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]], check: Callable[[], None]) -> None:
     for leaf, one in compounds:
+        check()
         wanted = [name for name in leaf.weights if name not in made.weights]
         if not wanted:
             continue

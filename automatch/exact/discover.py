@@ -112,12 +112,12 @@ def discover(
                 best = trial
             if best.found.fault == 0:
                 break
-        if best is None or best.found.fault == 0 or best.found.fault > _FAR * int(best.found.alive.sum()):
+        if best is None or best.found.fault == 0 or best.found.fault > _FAR * best.found.alive:
             break
         recipes = tuple(agreeing)  # an unlucky draw may saturate what it should tell apart
     if best is None:
         return "no output of one model agrees with an output of the other where all weights are alike"
-    made = answer(best.found, best.source, best.target)
+    made = answer(best.found, best.source, best.target, partial(budget.check, "at writing down what it found"))
     return Discovery(made.weights, made.problems, made.partial, best.recipe, best.found.fault)
 
 

@@ -12,7 +12,7 @@ from itertools import permutations
 
 import numpy as np
 
-from automatch.exact.colours import Flags, Floats, Ints
+from automatch.exact.tolerance import Flags, Floats, Ints
 
 NONE = -1
 BEYOND = -2

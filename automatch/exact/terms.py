@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from automatch.core.expr import Expr, Source
-from automatch.exact.colours import Floats, Ints
 from automatch.exact.form import Form, Leaf, scalar
 from automatch.exact.ops import MOVES
+from automatch.exact.tolerance import Floats, Ints
 from automatch.exact.translate import Translation, translated
 from automatch.trace.program import name_of
 
