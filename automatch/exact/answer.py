@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from automatch.core.expr import Expr, Sum
+from automatch.core.expr import Affine, Expr, Sum
 from automatch.core.graph import Shape
 from automatch.exact.correspond import NONE, Sums, sums
 from automatch.exact.extend import Column, extended
 from automatch.exact.form import Leaf
+from automatch.exact.gathered import ROUNDING, Weight, empty_column, free_to_write, merged, place, slim
 from automatch.exact.gradients import Side
 from automatch.exact.search import Found
 from automatch.exact.siblings import Biased, biased_contractions
 from automatch.exact.solve import solved
 from automatch.exact.terms import Terms, terms_of
-from automatch.exact.tolerance import Flags, Floats, Ints
-from automatch.synthesize.layout import ElementMap, expression
-
-_ROUNDING = 1e-6  # factors of a float32 normaliser are one and the same as their float64 spelling
+from automatch.exact.tolerance import Flags, Floats, Ints, held_once
+from automatch.synthesize.layout import element_map, expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,43 +46,6 @@ class Determined:
     plain: bool = True
     padded: bool = False
     solved: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Weight:
-    """The elements of one target weight while they are gathered: one column a summand."""
-
-    shape: Shape
-    columns: list[Column]
-    shift: Floats
-    missing: Flags
-    free: bool = False
-    seen: int = 0
-    problem: str = ""
-    unseen: Flags = field(default_factory=lambda: np.zeros(0, bool))
-    made_up: bool = False
-
-    def summands(self, chosen: Flags) -> Ints:
-        """Of how many source elements those chosen are made."""
-        count = sum((column.origin >= 0).astype(np.int64) for column in self.columns)
-        found: Ints = np.broadcast_to(count, chosen.shape)[chosen]
-        return found
-
-    @property
-    def plain(self) -> bool:
-        """Whether what was seen is made in one way, which the rest goes on with.
-
-        That is, no element has several summands where others have one.
-        """
-        if self.made_up:
-            return False
-        seen = self.summands(~self.unseen)
-        return not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
-
-    @property
-    def padded(self) -> bool:
-        """Whether some of what was not seen is made of nothing."""
-        return bool((self.summands(self.unseen) == 0).any())
 
 
 @dataclass(slots=True, eq=False)
@@ -129,8 +89,8 @@ def answer(found: Found, source: Side, target: Side, check: Callable[[], None] =
     made = Answer(source, target)
     made.terms = [terms_of(leaf, source.form) for leaf in source.form.leaves]
     read = sums(found, source, target)
-    gathered: dict[str, _Weight] = {}
-    compounds: list[tuple[Leaf, _Weight]] = []
+    gathered: dict[str, Weight] = {}
+    compounds: list[tuple[Leaf, Weight]] = []
     for number, leaf in enumerate(target.form.leaves):
         if not leaf.floating:
             continue
@@ -140,7 +100,7 @@ def answer(found: Found, source: Side, target: Side, check: Callable[[], None] =
             compounds.append((leaf, one))
         else:
             name = leaf.weights[0]
-            gathered[name] = _merged(gathered[name], one) if name in gathered else one
+            gathered[name] = merged(gathered[name], one) if name in gathered else one
     del read
     for one in gathered.values():
         check()
@@ -153,112 +113,44 @@ def answer(found: Found, source: Side, target: Side, check: Callable[[], None] =
     return made
 
 
-def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
+def _of_leaf(made: Answer, read: Sums, number: int) -> Weight:
     """One target leaf in terms of its stored weight: the leaf's own affine is undone."""
     leaf = made.target.form.leaves[number]
-    part = slice(int(made.target.starts[number]), int(made.target.starts[number + 1]))
-    sources, known = read.sources[part], read.known[part].copy()
-    neutral = made.target.roles[number].of(lambda role: replace(role, flat=False).fill)
+    start, stop = int(made.target.starts[number]), int(made.target.starts[number + 1])
+    sources, known, free = read.sources(start, stop), read.known[start:stop].copy(), read.free[start:stop]
     columns: list[Column] = []
     shift = np.zeros(leaf.size)
     problem = ""
-    for summand in range(sources.shape[1]):
-        lies_in = np.where(sources[:, summand] >= 0, made.source.leaf_of(sources[:, summand]), NONE)
-        for source_leaf in np.unique(lies_in[lies_in >= 0]):
+    for summand in sources:
+        places = np.flatnonzero(summand >= 0)
+        lies_in = made.source.leaf_of(summand[places])
+        for source_leaf in np.flatnonzero(np.bincount(lies_in)):
             terms = made.terms[int(source_leaf)]
-            chosen = np.flatnonzero(lies_in == source_leaf)
+            chosen = places[lies_in == source_leaf]
             if isinstance(terms, str):
                 problem = terms
                 known[chosen] = False
                 continue
-            inside = sources[chosen, summand] - made.source.starts[int(source_leaf)]
+            inside = summand[chosen] - made.source.starts[int(source_leaf)]
             shift[chosen] += terms.shift[inside]
             for term in terms.terms:
-                _place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
-    alone = known & (sources < 0).all(1)
-    free_zeros = alone & read.free[part]
-    shift[alone] = neutral[alone]
-    shift[free_zeros] = 0.0  # twins that leave the sum to another
-    columns = [_slim(replace(column, scale=_tidy(column.scale / leaf.scale))) for column in columns]
-    shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
-    shift[np.abs(shift) < 1e-12] = 0.0
-    free = bool(read.free[part].any())
-    return _Weight(leaf.shape, columns, _held_once(shift), ~known, free, int(known.sum()), problem, ~known)
-
-
-def _slim(column: Column) -> Column:
-    """A column that is held until all weights are gathered: in as few numbers as will do."""
-    return Column(_held_once(column.origin), _held_once(column.index.astype(np.int32)), _held_once(column.scale))
-
-
-def _held_once(values: NDArray[Any]) -> NDArray[Any]:
-    """Values that are all the same, as one number that stands for all; not to be written to."""
-    same = len(values) > 1 and bool((values == values[0]).all())
-    return np.broadcast_to(values[0], values.shape) if same else values
-
-
-def _free_to_write(column: Column) -> Column:
-    return Column(column.origin.copy(), column.index.copy(), column.scale.copy())
+                place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
+    alone = np.flatnonzero(known & np.logical_and.reduce([summand < 0 for summand in sources]))
+    neutral = made.target.roles[number].of(lambda role: replace(role, flat=False).fill)
+    shift[alone] = np.where(free[alone], 0.0, neutral[alone])  # twins that leave the sum to another are zero
+    shift -= leaf.shift
+    shift /= leaf.scale
+    shift[~known | (np.abs(shift) < 1e-12)] = 0.0
+    columns = [slim(replace(column, scale=_tidy(column.scale / leaf.scale))) for column in columns]
+    return Weight(leaf.shape, columns, held_once(shift), ~known, bool(free.any()), int(known.sum()), problem, ~known)
 
 
 def _tidy(scale: Floats) -> Floats:
     """Factors that are one up to a float32 rounding."""
-    return np.where(np.abs(scale - 1) < _ROUNDING, 1.0, scale)
+    return np.where(np.abs(scale - 1) < ROUNDING, 1.0, scale)
 
 
-def _place(columns: list[Column], size: int, chosen: Ints, origin: int, index: Ints, scale: Floats) -> None:
-    """Put one summand of some elements into the first column that has room for all of them."""
-    column_number = next((k for k, column in enumerate(columns) if (column.origin[chosen] < 0).all()), len(columns))
-    if column_number == len(columns):
-        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
-    column = columns[column_number]
-    column.origin[chosen] = origin
-    column.index[chosen] = index
-    column.scale[chosen] = scale
-
-
-def _merged(first: _Weight, second: _Weight) -> _Weight:
-    """Two readings of one weight: the second fills what the first leaves open."""
-    new = first.missing & ~second.missing
-    size = len(first.missing)
-    columns = list(first.columns)
-    while len(columns) < len(second.columns):
-        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
-    empty = Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size))
-    merged = []
-    for number, column in enumerate(columns):
-        other = second.columns[number] if number < len(second.columns) else empty
-        merged.append(
-            Column(
-                np.where(new, other.origin, column.origin),
-                np.where(new, other.index, column.index),
-                np.where(new, other.scale, column.scale),
-            )
-        )
-    missing = first.missing & second.missing
-    clash = ~first.missing & ~second.missing & _differ(first, second)
-    if clash.any():
-        problem = f"its uses ask for different source weights in {int(clash.sum()):,} elements"
-        return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem, missing.copy())
-    shift = np.where(new, second.shift, first.shift)
-    seen = int((~missing).sum())
-    free, problem = first.free or second.free, first.problem or second.problem
-    return _Weight(first.shape, merged, shift, missing, free, seen, problem, missing.copy())
-
-
-def _differ(first: _Weight, second: _Weight) -> Flags:
-    """Elements for which two readings of a weight name different sources."""
-    differ = np.abs(first.shift - second.shift) > _ROUNDING * (1 + np.abs(first.shift))
-    for one, other in zip(first.columns, second.columns, strict=False):
-        named = (one.origin >= 0) & (other.origin >= 0)
-        differ |= (one.origin != other.origin) | (named & (one.index != other.index))
-    for longer in (first.columns[len(second.columns) :], second.columns[len(first.columns) :]):
-        for column in longer:
-            differ |= column.origin >= 0
-    return differ
-
-
-def _extend(made: Answer, one: _Weight) -> None:
+def _extend(made: Answer, one: Weight) -> None:
     if not one.missing.any() or one.missing.all() or one.problem:
         return
     shapes = {number: origin.shape for number, origin in enumerate(made.origins)}
@@ -274,7 +166,7 @@ def _extend(made: Answer, one: _Weight) -> None:
             left |= one.missing
         changed, missing, made_up = extended(column, one.missing, one.shape, shapes)
         one.made_up = one.made_up or made_up
-        filled.append(_slim(changed))
+        filled.append(slim(changed))
         left |= missing
     one.columns, one.missing = filled, left if one.columns else one.missing
 
@@ -292,7 +184,7 @@ class _Beside:
     index: Ints
 
 
-def _follow_siblings(made: Answer, gathered: Mapping[str, _Weight]) -> None:
+def _follow_siblings(made: Answer, gathered: Mapping[str, Weight]) -> None:
     """A dead bias takes, channel by channel, the bias that stands beside its factor's source; none there is zero."""
     beside = _beside(made)
     for item in biased_contractions(made.target.form):
@@ -322,11 +214,11 @@ def _beside(made: Answer) -> dict[int, _Beside]:
     return found
 
 
-def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: Mapping[int, _Beside]) -> None:
+def _follow(made: Answer, one: Weight, factor: Weight, item: Biased, beside: Mapping[int, _Beside]) -> None:
     if not factor.columns:
         return
     main = factor.columns[0]
-    one.columns, one.shift = list(map(_free_to_write, one.columns)), one.shift.copy()
+    one.columns, one.shift = list(map(free_to_write, one.columns)), one.shift.copy()
     for channel in np.flatnonzero(one.missing[item.bias]):
         row = item.rows[channel]
         living = row[(main.origin[row] >= 0) & ~factor.missing[row]]
@@ -337,7 +229,7 @@ def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: M
         _give_bias(made, one, int(item.bias[channel]), leaf, inside)
 
 
-def _give_bias(made: Answer, one: _Weight, element: int, leaf: int, inside: int) -> None:
+def _give_bias(made: Answer, one: Weight, element: int, leaf: int, inside: int) -> None:
     if leaf == NONE:
         one.missing[element], one.shift[element] = False, 0.0
         return
@@ -346,10 +238,10 @@ def _give_bias(made: Answer, one: _Weight, element: int, leaf: int, inside: int)
         return
     term, chosen = terms.terms[0], np.array([element])
     one.missing[element] = False
-    _place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
+    place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
 
 
-def _write(made: Answer, name: str, one: _Weight) -> None:
+def _write(made: Answer, name: str, one: Weight) -> None:
     if one.missing.any():
         share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
         made.problems[name] = one.problem or f"no output tells what {share} are"
@@ -363,22 +255,35 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
     made.weights[name] = Determined(*how, unseen, one.plain, one.padded)
 
 
-def _expression(made: Answer, one: _Weight) -> Expr:
+def _expression(made: Answer, one: Weight) -> Expr:
     used = [column for column in one.columns if (column.origin >= 0).any()]
     parts = []
-    for number, column in enumerate(used or [Column(np.full(len(one.shift), NONE), np.zeros(0, int), np.ones(0))]):
-        origins, leaf = np.unique(column.origin, return_inverse=True)
-        first = int(origins[0] < 0)
-        chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
-        shift = one.shift if number == 0 else np.zeros(len(one.shift))
-        size = len(one.shift)
-        index = column.index.astype(np.int64) if len(column.index) == size else np.zeros(size, np.int64)
-        scale = column.scale if len(column.scale) == size else np.ones(size)
-        parts.append(expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift)))
+    for number, column in enumerate(used or [empty_column(len(one.shift))]):
+        shift = one.shift if number == 0 else np.broadcast_to(0.0, len(one.shift))
+        parts.append(_as_stored(made, one.shape, column, shift) or _of_column(made, one.shape, column, shift))
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
-def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]], check: Callable[[], None]) -> None:
+def _as_stored(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr | None:
+    """A weight that is another one as it stands, up to a factor and a term; None where it is not."""
+    constant = all(not len(part) or part.strides == (0,) for part in (column.origin, column.scale, shift))
+    if not constant or not len(shift) or int(column.origin[0]) < 0:
+        return None
+    origin = made.origins[int(column.origin[0])]
+    if origin.shape != shape or not np.array_equal(column.index, np.arange(len(shift), dtype=column.index.dtype)):
+        return None
+    scale, term = float(column.scale[0]), float(shift[0])
+    return origin if (scale, term) == (1.0, 0.0) else Affine(origin, scale, term)
+
+
+def _of_column(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr:
+    origins, leaf = np.unique(column.origin, return_inverse=True)
+    first = int(origins[0] < 0)
+    chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
+    return expression(element_map(shape, chosen, leaf.reshape(-1) - first, column.index, column.scale, shift))
+
+
+def _solve(made: Answer, compounds: list[tuple[Leaf, Weight]], check: Callable[[], None]) -> None:
     for leaf, one in compounds:
         check()
         wanted = [name for name in leaf.weights if name not in made.weights]

@@ -22,14 +22,30 @@ class Sums:
     """By target element, in the side's flat order, what it takes.
 
     Attributes:
-        sources: One column a summand: a source element, or `NONE`.
+        first: Its first summand: a source element, or `NONE`.
+        several: The elements that share in a sum, ascending.
+        summands: One row for each of these, one column a summand.
         known: Whether it is determined; with no summand it is then neutral (a bias of zero, a scale of one).
         free: Whether the outputs would be the same with the sum split otherwise between this element and others.
     """
 
-    sources: Ints
+    first: Ints
+    several: Ints
+    summands: Ints
     known: Flags
     free: Flags
+
+    def sources(self, start: int, stop: int) -> list[Ints]:
+        """The summands of a stretch of elements, one array a summand."""
+        found = [self.first[start:stop]]
+        begin, end = np.searchsorted(self.several, (start, stop))
+        if begin == end:
+            return found
+        places = self.several[begin:end] - start
+        found = [found[0].copy()] + [np.full(stop - start, NONE, np.int32) for _ in range(self.summands.shape[1] - 1)]
+        for column, summand in enumerate(found):
+            summand[places] = self.summands[begin:end, column]
+        return found
 
 
 def sums(found: Found, source: Side, target: Side) -> Sums:
@@ -45,12 +61,13 @@ def sums(found: Found, source: Side, target: Side) -> Sums:
     ours, theirs = _members(found.mates[0], partner[rest]), _members(found.mates[1], rest)
     known, free = (partner >= 0) & ~shared, np.zeros(target.size, bool)
     single = np.where(known, partner, np.int32(NONE))
-    sources = np.full((target.size, ours.shape[1]), NONE, np.int32) if len(rest) else single[:, None]
+    several, summands = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)
     if len(rest):
-        sources[:, 0] = single
-        _share(sources, known, free, rest, ours, theirs, _Affinity(source, target, single))
+        shares = _share(ours, theirs, _Affinity(source, target, single))
+        several, summands = shares.elements, shares.summands
+        known[several], free[several] = True, shares.free
     _neutral(found, colours, known)
-    return Sums(sources, known, free)
+    return Sums(single, several, summands, known, free)
 
 
 def _partners(ours: Ints, theirs: Ints) -> Ints:
@@ -114,25 +131,41 @@ def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _share(
-    sources: Ints, known: Flags, free: Flags, carriers: Ints, ours: Ints, theirs: Ints, affinity: _Affinity
-) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shares:
+    """What elements that share in sums take: one row an element, ascending.
+
+    Attributes:
+        elements: The target elements.
+        summands: The source elements of each, padded with `NONE`.
+        free: Whether another split would do.
+    """
+
+    elements: Ints
+    summands: Ints
+    free: Flags
+
+
+def _share(ours: Ints, theirs: Ints, affinity: _Affinity) -> _Shares:
     """Share out the sums of twins, alike for all elements whose twins lie in the same leaves."""
     left = np.where(ours >= 0, affinity.source.leaf_of(ours), NONE)
     right = np.where(theirs >= 0, affinity.target.leaf_of(theirs), NONE)
     kinds, kind = np.unique(np.concatenate([left, right], axis=1), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
+    elements, summands, free = [], [], []
     for number, row in enumerate(kinds):
         chosen = np.flatnonzero(kind == number)
         ours_leaves = [int(leaf) for leaf in row[: ours.shape[1]] if leaf >= 0]
         theirs_leaves = [int(leaf) for leaf in row[ours.shape[1] :] if leaf >= 0]
         shares = _shares(affinity.table(ours_leaves, theirs_leaves))
         for column, given in enumerate(shares):
-            elements = theirs[chosen, column]
-            known[elements] = True
-            free[elements] = len(theirs_leaves) > 1
-            for place, summand in enumerate(given):
-                sources[elements, place] = ours[chosen, summand]
+            taken = np.full((len(chosen), ours.shape[1]), NONE, np.int64)
+            taken[:, : len(given)] = ours[chosen][:, given]
+            elements.append(theirs[chosen, column])
+            summands.append(taken)
+            free.append(np.full(len(chosen), len(theirs_leaves) > 1))
+    order = np.argsort(np.concatenate(elements))
+    return _Shares(np.concatenate(elements)[order], np.concatenate(summands)[order], np.concatenate(free)[order])
 
 
 def _shares(table: list[list[float]]) -> list[list[int]]:

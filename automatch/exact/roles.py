@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod, sqrt
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from automatch.exact.form import Form, Leaf
 from automatch.exact.normalise import shape_of
 from automatch.exact.ops import CONTRACTIONS
 from automatch.exact.reading import as_read
+from automatch.exact.tolerance import held_once
 from automatch.trace.program import name_of
 
 Kind: TypeAlias = Literal["factor", "scale", "bias", "positive", "other"]
@@ -130,13 +131,7 @@ def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -
             found.append(role)
         part[elements] = found.index(role)
         rank[elements] = _RANKS.index(role.kind)
-    return Roles(tuple(found), _as_one(part), _as_one(rank < len(_RANKS)))
-
-
-def _as_one(values: NDArray[Any]) -> NDArray[Any]:
-    """Values that are all the same, held once."""
-    same = len(values) > 1 and bool((values == values[0]).all())
-    return np.broadcast_to(values[:1].copy().reshape(()), values.shape) if same else values
+    return Roles(tuple(found), held_once(part), held_once(rank < len(_RANKS)))
 
 
 def _distinct(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
