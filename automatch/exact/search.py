@@ -52,6 +52,12 @@ class Found:
         return self.paint.colouring.imbalance()
 
     @property
+    def undecided(self) -> int:
+        """How many elements of the source were left with several partners to choose from, as patience ended."""
+        ours, theirs = self.paint.colouring.sizes()
+        return int(ours[(ours > 1) & (ours == theirs)].sum())
+
+    @property
     def alive(self) -> int:
         """How many elements of both sides some output depends on."""
         return self.paint.colouring.alive()

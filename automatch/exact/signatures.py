@@ -52,6 +52,7 @@ class _Round:
         cells: By leaf, its cells in this round.
         rows: By loud leaf, one row a cotangent, one column a cell.
         pairs: By other leaf of the target.
+        largest: The largest number so far in any gradient; far below it lies only rounding.
         taken: How many cotangents came in.
         again: Whether a leaf was not what it was taken for, so that the round has to be begun anew.
     """
@@ -64,6 +65,7 @@ class _Round:
     cells: list[Cells] = field(init=False)
     rows: dict[int, list[Floats]] = field(init=False)
     pairs: dict[int, _Pairs] = field(init=False)
+    largest: float = field(default=0.0, init=False)
     taken: int = field(default=0, init=False)
     again: bool = field(default=False, init=False)
 
@@ -82,7 +84,8 @@ class _Round:
 
     def take(self, gradients: list[Floats | None]) -> None:
         """Keep what is needed of the gradients by one cotangent; uses them up."""
-        largest = max((_largest(found) for found in gradients if found is not None), default=0.0)
+        self.largest = max([self.largest, *(_largest(found) for found in gradients if found is not None)])
+        largest = self.largest
         for leaf in self.loud:
             self.take_loud(leaf, gradients[leaf], largest)
             gradients[leaf] = None
@@ -152,6 +155,7 @@ class _Round:
         spans = [np.arange(now.starts[leaf], now.starts[leaf + 1]) for leaf in self.loud]
         looked = np.concatenate([*spans, np.zeros(0, np.int64)])
         signatures = _joined([self.rows[leaf] for leaf in self.loud])
+        signatures[np.abs(signatures) <= _DEAD * self.largest] = 0.0
         faults = [self.parted(now, number) for number in range(len(TOLERANCES))]
         elsewhere = [sum(len(cells) + int((~now.colouring.loose[cells]).sum()) for cells in found) for found in faults]
         found, number = refined_at(now.colouring.part(looked), signatures, elsewhere)
