@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import prod
 
 import numpy as np
 
-from automatch.core.expr import Affine, Expr, Sum
+from automatch.core.expr import Affine, Concat, Expr, Sum
 from automatch.core.graph import Shape
 from automatch.exact.correspond import NONE, Sums, sums
 from automatch.exact.extend import Column, extended
@@ -20,7 +21,7 @@ from automatch.exact.siblings import Biased, biased_contractions
 from automatch.exact.solve import solved
 from automatch.exact.terms import Terms, terms_of
 from automatch.exact.tolerance import Flags, Floats, Ints, held_once
-from automatch.synthesize.layout import element_map, expression
+from automatch.synthesize.layout import MOST_MENTIONS, element_map, expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,15 +266,24 @@ def _expression(made: Answer, one: Weight) -> Expr:
 
 
 def _as_stored(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr | None:
-    """A weight that is another one as it stands, up to a factor and a term; None where it is not."""
-    constant = all(not len(part) or part.strides == (0,) for part in (column.origin, column.scale, shift))
-    if not constant or not len(shift) or int(column.origin[0]) < 0:
+    """A weight that is another one as it stands, up to a factor and a term, or several end to end; else None."""
+    constant = all(not len(part) or part.strides == (0,) for part in (column.scale, shift))
+    bounds = [0, *(np.flatnonzero(column.origin[1:] != column.origin[:-1]) + 1).tolist(), len(column.origin)]
+    if not constant or not len(shift) or len(bounds) > MOST_MENTIONS:
         return None
-    origin = made.origins[int(column.origin[0])]
-    if origin.shape != shape or not np.array_equal(column.index, np.arange(len(shift), dtype=column.index.dtype)):
-        return None
+    parts: list[Expr] = []
+    for start, stop in pairwise(bounds):
+        number, index = int(column.origin[start]), column.index[start:stop]
+        origin = made.origins[number] if number >= 0 else None
+        if origin is None or prod(origin.shape) != stop - start or origin.shape[1:] != shape[1:]:
+            return None
+        if len(origin.shape) != len(shape) or not np.array_equal(index, np.arange(len(index), dtype=index.dtype)):
+            return None
+        parts.append(origin)
     scale, term = float(column.scale[0]), float(shift[0])
-    return origin if (scale, term) == (1.0, 0.0) else Affine(origin, scale, term)
+    if len(parts) > 1:
+        return Concat(tuple(parts), 0) if (scale, term) == (1.0, 0.0) else None
+    return parts[0] if (scale, term) == (1.0, 0.0) else Affine(parts[0], scale, term)
 
 
 def _of_column(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from torch import Tensor
 
 from automatch.exact.cells import one_cell
-from automatch.exact.choices import equals, opened, paired, proposals
+from automatch.exact.choices import Equals, equals, opened, paired, proposals
 from automatch.exact.gradients import Side, cotangents
 from automatch.exact.painted import Both, Painted, painted, valued
 from automatch.exact.signatures import recoloured
@@ -26,6 +27,8 @@ from automatch.exact.twins import Mates, twins
 
 _SIGNATURES = 3
 _ROUNDS = 60
+_KEPT = 1_000_000
+"""Cells above which what may be chosen is made anew for every choice, so that it is not held during rounds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,16 +130,28 @@ class Search:
         ours, theirs = before.colouring.sizes()
         if not ((ours > 1) & (ours == theirs)).any():
             return None
-        paint = opened(self.both, before)
-        found, fault = list(equals(paint)), paint.colouring.imbalance()
-        for wanted in proposals(found):
-            held = self.held(paired(paint, wanted), fault)
+        fault, tried = before.colouring.imbalance(), 0
+        kept: tuple[Painted, list[Equals]] | None = None
+        while True:
+            paint, found = kept or self.open_to_choice(before)
+            kept = (paint, found) if len(paint.colouring.colours) <= _KEPT else None
+            wanted = next(islice(proposals(found), tried, None), None)
+            if wanted is None:
+                first = found[0]
+                self.choices += 1
+                return self.step(paired(paint, [replace(first, ours=first.ours[:1], theirs=first.theirs[:1])]))
+            chosen, count = paired(paint, wanted), len(wanted)
+            del paint, found, wanted
+            held = self.held(chosen, fault)
             if held is not None:
-                self.choices += len(wanted)
+                self.choices += count
                 return held
-        first = found[0]
-        self.choices += 1
-        return self.step(paired(paint, [replace(first, ours=first.ours[:1], theirs=first.theirs[:1])]))
+            tried += 1
+
+    def open_to_choice(self, before: Painted) -> tuple[Painted, list[Equals]]:
+        """The colours with every element that may be chosen in a cell of its own, and the equals among them."""
+        paint = opened(self.both, before)
+        return paint, list(equals(paint))
 
     def held(self, chosen: Painted, fault: int) -> Painted | None:
         """What two rounds make of a choice; None where they put the sides further out of balance."""

@@ -115,10 +115,10 @@ def test_evidence_says_what_was_not_seen_and_what_is_free() -> None:
 def test_what_large_weights_hold_is_let_go_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
 
-    def watched(*programs: Program, **others: Any) -> Any:
-        held = (value.untyped_storage().nbytes() for program in programs for value in program.values.values())
+    def watched(source: Program, target: Program, **others: Any) -> Any:
+        held = (value.untyped_storage().nbytes() for program in (source, target) for value in program.values.values())
         kept.append(max(held))
-        return discover(*programs, **others)
+        return discover(source, target, **others)
 
     monkeypatch.setattr(entries, "discover", watched)
     found = exact(two_layers("a", "b", hidden=2000), two_layers("up", "down", hidden=2000))
