@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import prod
 
 import numpy as np
 
-from automatch.core.expr import Expr, Sum
+from automatch.core.expr import Affine, Concat, Expr, Sum
 from automatch.core.graph import Shape
-from automatch.exact.colours import Flags, Floats, Ints
 from automatch.exact.correspond import NONE, Sums, sums
 from automatch.exact.extend import Column, extended
 from automatch.exact.form import Leaf
+from automatch.exact.gathered import ROUNDING, Weight, empty_column, free_to_write, merged, place, slim
 from automatch.exact.gradients import Side
 from automatch.exact.search import Found
 from automatch.exact.siblings import Biased, biased_contractions
 from automatch.exact.solve import solved
 from automatch.exact.terms import Terms, terms_of
-from automatch.synthesize.layout import ElementMap, expression
-
-_ROUNDING = 1e-6  # factors of a float32 normaliser are one and the same as their float64 spelling
+from automatch.exact.tolerance import Flags, Floats, Ints, held_once
+from automatch.synthesize.layout import MOST_MENTIONS, element_map, expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,43 +47,6 @@ class Determined:
     plain: bool = True
     padded: bool = False
     solved: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Weight:
-    """The elements of one target weight while they are gathered: one column a summand."""
-
-    shape: Shape
-    columns: list[Column]
-    shift: Floats
-    missing: Flags
-    free: bool = False
-    seen: int = 0
-    problem: str = ""
-    unseen: Flags = field(default_factory=lambda: np.zeros(0, bool))
-    made_up: bool = False
-
-    def summands(self, chosen: Flags) -> Ints:
-        """Of how many source elements those chosen are made."""
-        count = sum((column.origin >= 0).astype(np.int64) for column in self.columns)
-        found: Ints = np.broadcast_to(count, chosen.shape)[chosen]
-        return found
-
-    @property
-    def plain(self) -> bool:
-        """Whether what was seen is made in one way, which the rest goes on with.
-
-        That is, no element has several summands where others have one.
-        """
-        if self.made_up:
-            return False
-        seen = self.summands(~self.unseen)
-        return not len(seen) or int(seen.max()) <= 1 or bool((seen == seen[0]).all())
-
-    @property
-    def padded(self) -> bool:
-        """Whether some of what was not seen is made of nothing."""
-        return bool((self.summands(self.unseen) == 0).any())
 
 
 @dataclass(slots=True, eq=False)
@@ -115,121 +78,80 @@ class Answer:
         return self.numbers[origin]
 
 
-def answer(found: Found, source: Side, target: Side) -> Answer:
-    """The expressions that a search determines."""
+def answer(found: Found, source: Side, target: Side, check: Callable[[], None] = lambda: None) -> Answer:
+    """The expressions that a search determines.
+
+    Args:
+        found: What the search found.
+        source: The source's elements.
+        target: The target's.
+        check: Called before every weight; ends it by raising.
+    """
     made = Answer(source, target)
     made.terms = [terms_of(leaf, source.form) for leaf in source.form.leaves]
     read = sums(found, source, target)
-    gathered: dict[str, _Weight] = {}
-    compounds: list[tuple[Leaf, _Weight]] = []
+    gathered: dict[str, Weight] = {}
+    compounds: list[tuple[Leaf, Weight]] = []
     for number, leaf in enumerate(target.form.leaves):
         if not leaf.floating:
             continue
+        check()
         one = _of_leaf(made, read, number)
         if leaf.compound:
             compounds.append((leaf, one))
         else:
             name = leaf.weights[0]
-            gathered[name] = _merged(gathered[name], one) if name in gathered else one
+            gathered[name] = merged(gathered[name], one) if name in gathered else one
+    del read
     for one in gathered.values():
+        check()
         _extend(made, one)
     _follow_siblings(made, gathered)
     for name, one in gathered.items():
+        check()
         _write(made, name, one)
-    _solve(made, compounds)
+    _solve(made, compounds, check)
     return made
 
 
-def _of_leaf(made: Answer, read: Sums, number: int) -> _Weight:
+def _of_leaf(made: Answer, read: Sums, number: int) -> Weight:
     """One target leaf in terms of its stored weight: the leaf's own affine is undone."""
     leaf = made.target.form.leaves[number]
-    part = slice(int(made.target.starts[number]), int(made.target.starts[number + 1]))
-    sources, known = read.sources[part], read.known[part].copy()
-    neutral = made.target.roles[number].of(lambda role: replace(role, flat=False).fill)
+    start, stop = int(made.target.starts[number]), int(made.target.starts[number + 1])
+    sources, known, free = read.sources(start, stop), read.known[start:stop].copy(), read.free[start:stop]
     columns: list[Column] = []
     shift = np.zeros(leaf.size)
     problem = ""
-    for summand in range(sources.shape[1]):
-        for source_leaf in np.unique(made.source.leaf[sources[:, summand][sources[:, summand] >= 0]]):
+    for summand in sources:
+        places = np.flatnonzero(summand >= 0)
+        lies_in = made.source.leaf_of(summand[places])
+        for source_leaf in np.flatnonzero(np.bincount(lies_in)):
             terms = made.terms[int(source_leaf)]
-            chosen = np.flatnonzero((sources[:, summand] >= 0) & (made.source.leaf[sources[:, summand]] == source_leaf))
+            chosen = places[lies_in == source_leaf]
             if isinstance(terms, str):
                 problem = terms
                 known[chosen] = False
                 continue
-            inside = sources[chosen, summand] - made.source.starts[int(source_leaf)]
+            inside = summand[chosen] - made.source.starts[int(source_leaf)]
             shift[chosen] += terms.shift[inside]
             for term in terms.terms:
-                _place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
-    alone = known & (sources < 0).all(1)
-    free_zeros = alone & read.free[part]
-    shift[alone] = neutral[alone]
-    shift[free_zeros] = 0.0  # twins that leave the sum to another
-    columns = [replace(column, scale=_tidy(column.scale / leaf.scale)) for column in columns]
-    shift = np.where(known, (shift - leaf.shift) / leaf.scale, 0.0)
-    shift[np.abs(shift) < 1e-12] = 0.0
-    free = bool(read.free[part].any())
-    return _Weight(leaf.shape, columns, shift, ~known, free, int(known.sum()), problem, ~known)
+                place(columns, leaf.size, chosen, made.number(term.origin), term.index[inside], term.scale[inside])
+    alone = np.flatnonzero(known & np.logical_and.reduce([summand < 0 for summand in sources]))
+    neutral = made.target.roles[number].of(lambda role: replace(role, flat=False).fill)
+    shift[alone] = np.where(free[alone], 0.0, neutral[alone])  # twins that leave the sum to another are zero
+    shift -= leaf.shift
+    shift /= leaf.scale
+    shift[~known | (np.abs(shift) < 1e-12)] = 0.0
+    columns = [slim(replace(column, scale=_tidy(column.scale / leaf.scale))) for column in columns]
+    return Weight(leaf.shape, columns, held_once(shift), ~known, bool(free.any()), int(known.sum()), problem, ~known)
 
 
 def _tidy(scale: Floats) -> Floats:
     """Factors that are one up to a float32 rounding."""
-    return np.where(np.abs(scale - 1) < _ROUNDING, 1.0, scale)
+    return np.where(np.abs(scale - 1) < ROUNDING, 1.0, scale)
 
 
-def _place(columns: list[Column], size: int, chosen: Ints, origin: int, index: Ints, scale: Floats) -> None:
-    """Put one summand of some elements into the first column that has room for all of them."""
-    column_number = next((k for k, column in enumerate(columns) if (column.origin[chosen] < 0).all()), len(columns))
-    if column_number == len(columns):
-        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
-    column = columns[column_number]
-    column.origin[chosen] = origin
-    column.index[chosen] = index
-    column.scale[chosen] = scale
-
-
-def _merged(first: _Weight, second: _Weight) -> _Weight:
-    """Two readings of one weight: the second fills what the first leaves open."""
-    new = first.missing & ~second.missing
-    size = len(first.missing)
-    columns = list(first.columns)
-    while len(columns) < len(second.columns):
-        columns.append(Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size)))
-    empty = Column(np.full(size, NONE, np.int64), np.zeros(size, np.int64), np.ones(size))
-    merged = []
-    for number, column in enumerate(columns):
-        other = second.columns[number] if number < len(second.columns) else empty
-        merged.append(
-            Column(
-                np.where(new, other.origin, column.origin),
-                np.where(new, other.index, column.index),
-                np.where(new, other.scale, column.scale),
-            )
-        )
-    missing = first.missing & second.missing
-    clash = ~first.missing & ~second.missing & _differ(first, second)
-    if clash.any():
-        problem = f"its uses ask for different source weights in {int(clash.sum()):,} elements"
-        return _Weight(first.shape, merged, first.shift, missing | clash, first.free, 0, problem, missing.copy())
-    shift = np.where(new, second.shift, first.shift)
-    seen = int((~missing).sum())
-    free, problem = first.free or second.free, first.problem or second.problem
-    return _Weight(first.shape, merged, shift, missing, free, seen, problem, missing.copy())
-
-
-def _differ(first: _Weight, second: _Weight) -> Flags:
-    """Elements for which two readings of a weight name different sources."""
-    differ = np.abs(first.shift - second.shift) > _ROUNDING * (1 + np.abs(first.shift))
-    for one, other in zip(first.columns, second.columns, strict=False):
-        named = (one.origin >= 0) & (other.origin >= 0)
-        differ |= (one.origin != other.origin) | (named & (one.index != other.index))
-    for longer in (first.columns[len(second.columns) :], second.columns[len(first.columns) :]):
-        for column in longer:
-            differ |= column.origin >= 0
-    return differ
-
-
-def _extend(made: Answer, one: _Weight) -> None:
+def _extend(made: Answer, one: Weight) -> None:
     if not one.missing.any() or one.missing.all() or one.problem:
         return
     shapes = {number: origin.shape for number, origin in enumerate(made.origins)}
@@ -245,7 +167,7 @@ def _extend(made: Answer, one: _Weight) -> None:
             left |= one.missing
         changed, missing, made_up = extended(column, one.missing, one.shape, shapes)
         one.made_up = one.made_up or made_up
-        filled.append(changed)
+        filled.append(slim(changed))
         left |= missing
     one.columns, one.missing = filled, left if one.columns else one.missing
 
@@ -263,7 +185,7 @@ class _Beside:
     index: Ints
 
 
-def _follow_siblings(made: Answer, gathered: Mapping[str, _Weight]) -> None:
+def _follow_siblings(made: Answer, gathered: Mapping[str, Weight]) -> None:
     """A dead bias takes, channel by channel, the bias that stands beside its factor's source; none there is zero."""
     beside = _beside(made)
     for item in biased_contractions(made.target.form):
@@ -293,10 +215,11 @@ def _beside(made: Answer) -> dict[int, _Beside]:
     return found
 
 
-def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: Mapping[int, _Beside]) -> None:
+def _follow(made: Answer, one: Weight, factor: Weight, item: Biased, beside: Mapping[int, _Beside]) -> None:
     if not factor.columns:
         return
     main = factor.columns[0]
+    one.columns, one.shift = list(map(free_to_write, one.columns)), one.shift.copy()
     for channel in np.flatnonzero(one.missing[item.bias]):
         row = item.rows[channel]
         living = row[(main.origin[row] >= 0) & ~factor.missing[row]]
@@ -307,7 +230,7 @@ def _follow(made: Answer, one: _Weight, factor: _Weight, item: Biased, beside: M
         _give_bias(made, one, int(item.bias[channel]), leaf, inside)
 
 
-def _give_bias(made: Answer, one: _Weight, element: int, leaf: int, inside: int) -> None:
+def _give_bias(made: Answer, one: Weight, element: int, leaf: int, inside: int) -> None:
     if leaf == NONE:
         one.missing[element], one.shift[element] = False, 0.0
         return
@@ -316,15 +239,15 @@ def _give_bias(made: Answer, one: _Weight, element: int, leaf: int, inside: int)
         return
     term, chosen = terms.terms[0], np.array([element])
     one.missing[element] = False
-    _place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
+    place(one.columns, len(one.missing), chosen, made.number(term.origin), term.index[[inside]], np.ones(1))
 
 
-def _write(made: Answer, name: str, one: _Weight) -> None:
+def _write(made: Answer, name: str, one: Weight) -> None:
     if one.missing.any():
         share = f"{int(one.missing.sum()):,} of {len(one.missing):,} elements"
         made.problems[name] = one.problem or f"no output tells what {share} are"
         if not one.problem and not one.missing.all():
-            one.shift[one.missing] = 0.0
+            one.shift = np.where(one.missing, 0.0, one.shift)
             how = _expression(made, one), one.seen, prod(one.shape), one.free
             made.partial[name] = Determined(*how, one.unseen | one.missing, one.plain, padded=True)
         return
@@ -333,23 +256,46 @@ def _write(made: Answer, name: str, one: _Weight) -> None:
     made.weights[name] = Determined(*how, unseen, one.plain, one.padded)
 
 
-def _expression(made: Answer, one: _Weight) -> Expr:
+def _expression(made: Answer, one: Weight) -> Expr:
     used = [column for column in one.columns if (column.origin >= 0).any()]
     parts = []
-    for number, column in enumerate(used or [Column(np.full(len(one.shift), NONE), np.zeros(0, int), np.ones(0))]):
-        origins, leaf = np.unique(column.origin, return_inverse=True)
-        first = int(origins[0] < 0)
-        chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
-        shift = one.shift if number == 0 else np.zeros(len(one.shift))
-        size = len(one.shift)
-        index = column.index if len(column.index) == size else np.zeros(size, np.int64)
-        scale = column.scale if len(column.scale) == size else np.ones(size)
-        parts.append(expression(ElementMap(one.shape, chosen, leaf.reshape(-1) - first, index, scale, shift)))
+    for number, column in enumerate(used or [empty_column(len(one.shift))]):
+        shift = one.shift if number == 0 else np.broadcast_to(0.0, len(one.shift))
+        parts.append(_as_stored(made, one.shape, column, shift) or _of_column(made, one.shape, column, shift))
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
-def _solve(made: Answer, compounds: list[tuple[Leaf, _Weight]]) -> None:
+def _as_stored(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr | None:
+    """A weight that is another one as it stands, up to a factor and a term, or several end to end; else None."""
+    constant = all(not len(part) or part.strides == (0,) for part in (column.scale, shift))
+    bounds = [0, *(np.flatnonzero(column.origin[1:] != column.origin[:-1]) + 1).tolist(), len(column.origin)]
+    if not constant or not len(shift) or len(bounds) > MOST_MENTIONS:
+        return None
+    parts: list[Expr] = []
+    for start, stop in pairwise(bounds):
+        number, index = int(column.origin[start]), column.index[start:stop]
+        origin = made.origins[number] if number >= 0 else None
+        if origin is None or prod(origin.shape) != stop - start or origin.shape[1:] != shape[1:]:
+            return None
+        if len(origin.shape) != len(shape) or not np.array_equal(index, np.arange(len(index), dtype=index.dtype)):
+            return None
+        parts.append(origin)
+    scale, term = float(column.scale[0]), float(shift[0])
+    if len(parts) > 1:
+        return Concat(tuple(parts), 0) if (scale, term) == (1.0, 0.0) else None
+    return parts[0] if (scale, term) == (1.0, 0.0) else Affine(parts[0], scale, term)
+
+
+def _of_column(made: Answer, shape: Shape, column: Column, shift: Floats) -> Expr:
+    origins, leaf = np.unique(column.origin, return_inverse=True)
+    first = int(origins[0] < 0)
+    chosen = tuple(made.origins[int(origin)] for origin in origins[first:])
+    return expression(element_map(shape, chosen, leaf.reshape(-1) - first, column.index, column.scale, shift))
+
+
+def _solve(made: Answer, compounds: list[tuple[Leaf, Weight]], check: Callable[[], None]) -> None:
     for leaf, one in compounds:
+        check()
         wanted = [name for name in leaf.weights if name not in made.weights]
         if not wanted:
             continue

@@ -3,50 +3,37 @@
 The colour of an element is a whole number. Elements that held equal colours and have equal signatures keep equal
 colours; all others part. This is the refinement of Weisfeiler and Leman (1968), with the gradient in place of the
 multiset of neighbours' colours. -1 is the colour of what takes no part.
+
+What is coloured are cells (`cells.py`): elements that are alike by the lines that they lie in count as one entry here,
+with how many they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-Flags: TypeAlias = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """When two numbers of one colour count as equal.
-
-    Attributes:
-        relative: To the larger of the two.
-        absolute: To the largest of their colour.
-    """
-
-    relative: float
-    absolute: float
-
-
-TOLERANCES = (Tolerance(1e-9, 1e-15), Tolerance(1e-7, 1e-12), Tolerance(3e-6, 1e-10), Tolerance(1e-4, 1e-8))
+from automatch.exact.tolerance import TOLERANCES, Flags, Floats, Ints, Tolerance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Colouring:
-    """Colours of all elements, the source's first.
+    """Colours of all cells, the source's first.
 
     Attributes:
-        colours: By element.
-        border: How many elements the source has.
-        loose: By element, whether having no partner is no fault (a target's bias that the source may lack).
+        colours: By cell.
+        border: How many cells the source has.
+        loose: By cell, whether having no partner is no fault (a target's bias that the source may lack).
+        many: By cell, how many elements it has; None where every cell that has a colour is one element.
     """
 
     colours: Ints
     border: int
     loose: Flags
+    many: Ints | None = None
 
     @property
     def count(self) -> int:
@@ -55,66 +42,90 @@ class Colouring:
 
     def sizes(self) -> tuple[Ints, Ints]:
         """By colour, how many elements have it in the source and in the target."""
-        source, target = self.colours[: self.border], self.colours[self.border :]
-        return (
-            np.bincount(source[source >= 0], minlength=self.count),
-            np.bincount(target[target >= 0], minlength=self.count),
-        )
+        return self._sizes(slice(None, self.border)), self._sizes(slice(self.border, None))
+
+    def _sizes(self, part: slice, without: Flags | None = None) -> Ints:
+        colours = self.colours[part]
+        used = colours >= 0 if without is None else (colours >= 0) & ~without
+        many = None if self.many is None else self.many[part][used]
+        return np.bincount(colours[used], weights=many, minlength=self.count).astype(np.int32)
 
     def imbalance(self) -> int:
         """How many elements have no partner, loose ones left out; 0 where the sides may be the same function."""
         source, target = self.sizes()
-        fixed = self.colours[self.border :][~self.loose[self.border :]]
-        strict = np.bincount(fixed[fixed >= 0], minlength=self.count)
+        loose = self.loose[self.border :]
+        strict = self._sizes(slice(self.border, None), loose) if loose.any() else target
         return int(np.maximum(source - target, 0).sum() + np.maximum(strict - source, 0).sum())
 
+    def alive(self) -> int:
+        """How many elements have a colour."""
+        used = self.colours >= 0
+        return int(used.sum() if self.many is None else self.many[used].sum())
+
+    def single(self) -> Flags:
+        """By colour, whether it has one element of each side; one entry more, which is false, for -1."""
+        source, target = self.sizes()
+        return np.append((source == 1) & (target == 1), False)
+
     def with_colours(self, colours: Ints) -> Colouring:
-        """The same elements in other colours."""
-        return Colouring(colours, self.border, self.loose)
+        """The same cells in other colours."""
+        return replace(self, colours=colours)
+
+    def part(self, cells: Ints) -> Colouring:
+        """Some cells alone, in order."""
+        border = int(np.searchsorted(cells, self.border))
+        many = None if self.many is None else self.many[cells]
+        return Colouring(self.colours[cells], border, self.loose[cells], many)
 
     def members(self) -> tuple[Ints, Ints]:
-        """Elements sorted by colour, those without one left out, and where each colour starts (one more at the end)."""
-        order = np.argsort(self.colours, kind="stable").astype(np.int64)
-        order = order[np.searchsorted(self.colours[order], 0) :]
-        return order, np.searchsorted(self.colours[order], np.arange(self.count + 1)).astype(np.int64)
+        """Cells sorted by colour, those without one left out, and where each colour starts (one more at the end)."""
+        # a transposed incidence matrix is sorted by counting, which is linear
+        cells = np.flatnonzero(self.colours >= 0).astype(np.int32)
+        starts = np.arange(len(cells) + 1, dtype=np.int32)
+        marks = np.ones(len(cells), np.int8)
+        table = csr_array((marks, self.colours[cells], starts), shape=(len(cells), self.count)).tocsc()
+        return cells[table.indices], table.indptr
 
 
-def refined(colouring: Colouring, signatures: Floats, alive: Flags) -> Colouring:
+def refined(colouring: Colouring, signatures: Floats, elsewhere: Sequence[int] = (0,) * len(TOLERANCES)) -> Colouring:
     """Part the colours by the signatures, at the finest tolerance that leaves both sides in balance.
 
     Args:
         colouring: The colours so far.
-        signatures: One row a signature, one column an element.
-        alive: By element, whether any signature so far was not zero; others have no colour.
+        signatures: One row a signature, one column a cell. A cell that has no colour yet gets one where some is not 0.
+        elsewhere: By tolerance, how many elements without a partner there are besides.
 
     Returns:
         Colours that are never coarser than before. Where no tolerance leaves balance, the one that leaves the least
         imbalance, a looser one only if it halves it.
     """
-    start = np.where(alive & (colouring.colours < 0), colouring.count, colouring.colours)
-    start = np.where(alive, start, -1)
-    best: tuple[int, Colouring] | None = None
-    for tolerance in TOLERANCES:
+    return refined_at(colouring, signatures, elsewhere)[0]
+
+
+def refined_at(colouring: Colouring, signatures: Floats, elsewhere: Sequence[int]) -> tuple[Colouring, int]:
+    """The same, with the number of the tolerance that was taken."""
+    waking = (colouring.colours < 0) & signatures.any(0)
+    start = np.where(waking, colouring.count, colouring.colours)
+    best: tuple[int, Colouring, int] | None = None
+    for number, tolerance in enumerate(TOLERANCES):
         open_ = _open(colouring.with_colours(start), signatures, tolerance)
-        found = colouring.with_colours(_compact(_parted(start, signatures, open_, tolerance)))
-        fault = found.imbalance()
+        found = colouring.with_colours(compact(_parted(start, signatures, open_, tolerance)))
+        fault = found.imbalance() + elsewhere[number]
         if best is None or fault < best[0] / 2:
-            best = (fault, found)
+            best = (fault, found, number)
         if fault == 0:
             break
     assert best is not None
-    return best[1]
+    return best[1], best[2]
 
 
 def _open(colouring: Colouring, signatures: Floats, tolerance: Tolerance) -> Flags:
-    """Elements that need a look: those whose colour is not one to one, or whose partner has another signature."""
+    """Cells that need a look: those whose colour is not one to one, or whose partner has another signature."""
     open_ = colouring.colours >= 0
-    source, target = colouring.sizes()
-    settled = np.flatnonzero((source == 1) & (target == 1))
-    ours, theirs = (
-        _places(colouring, side)[settled] for side in (slice(None, colouring.border), slice(colouring.border, None))
-    )
-    theirs = theirs + colouring.border
+    settled = np.flatnonzero(colouring.single())
+    border = colouring.border
+    ours = places(colouring.colours[:border], colouring.count)[settled]
+    theirs = places(colouring.colours[border:], colouring.count)[settled] + border
     first, second = signatures[:, ours], signatures[:, theirs]
     size = np.maximum(np.abs(first), np.abs(second))
     floor = tolerance.absolute * np.abs(signatures).max(initial=0.0)
@@ -123,13 +134,11 @@ def _open(colouring: Colouring, signatures: Floats, tolerance: Tolerance) -> Fla
     return open_
 
 
-def _places(colouring: Colouring, side: slice) -> Ints:
-    """By colour, some element of one side that has it, counted within the side."""
-    place = np.zeros(colouring.count, np.int64)
-    colours = colouring.colours[side]
-    used = np.flatnonzero(colours >= 0)
-    place[colours[used]] = used
-    return place
+def places(colours: Ints, count: int) -> Ints:
+    """By colour, the last cell of those given that has it; 0 where none has."""
+    place = np.zeros(count + 1, np.int32)
+    place[colours] = np.arange(len(colours), dtype=np.int32)  # the last entry takes what has no colour
+    return place[:count]
 
 
 def _parted(start: Ints, signatures: Floats, open_: Flags, tolerance: Tolerance) -> Ints:
@@ -140,15 +149,13 @@ def _parted(start: Ints, signatures: Floats, open_: Flags, tolerance: Tolerance)
     return result
 
 
-def _compact(colours: Ints) -> Ints:
-    """The same partition with colours 0, 1, 2, ..."""
-    used = colours >= 0
-    occurs = np.zeros(int(colours.max(initial=-1)) + 1, bool)
-    occurs[colours[used]] = True
-    numbers = np.cumsum(occurs) - 1
-    result = np.full(len(colours), -1, np.int64)
-    result[used] = numbers[colours[used]]
-    return result
+def compact(colours: Ints) -> Ints:
+    """The same partition with colours 0, 1, 2, ..., in their order."""
+    occurs = np.zeros(int(colours.max(initial=-1)) + 2, bool)
+    occurs[colours] = True
+    numbers = (np.cumsum(occurs) - 1).astype(np.int32)
+    numbers[-1] = -1
+    return numbers[colours]
 
 
 def parted(colours: Ints, signatures: Floats, tolerance: Tolerance) -> Ints:
@@ -173,16 +180,16 @@ def _by_projection(signatures: Floats, tolerance: Tolerance) -> Ints:
     order = np.argsort(projected)
     allowed = tolerance.relative * size[order[1:]] + tolerance.absolute * size.max(initial=0.0)
     apart = np.diff(projected[order]) > allowed
-    clusters = np.empty(len(projected), np.int64)
-    clusters[order] = np.concatenate([[0], np.cumsum(apart)]) if len(order) else order
+    clusters = np.zeros(len(projected), np.int32)
+    clusters[order[1:]] = np.cumsum(apart)
     return clusters
 
 
 def _mixed(clusters: Ints, colours: Ints, signatures: Floats, tolerance: Tolerance) -> Flags:
-    """Elements of clusters that hold more than one colour, or in which one signature differs."""
+    """Cells of clusters that hold more than one colour, or in which one signature differs."""
     count = int(clusters.max(initial=-1)) + 1
-    first = np.zeros(count, np.int64)
-    first[clusters[::-1]] = np.arange(len(clusters))[::-1]
+    first = np.zeros(count, np.int32)
+    first[clusters[::-1]] = np.arange(len(clusters), dtype=np.int32)[::-1]
     leader = first[clusters]
     odd = colours != colours[leader]
     for row in signatures:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from automatch.exact.colours import Flags, Ints
 from automatch.exact.gradients import Side
 from automatch.exact.search import Found
 from automatch.exact.siblings import siblings
+from automatch.exact.tolerance import Flags, Ints
+from automatch.exact.twins import Mates
 
 NONE = -1
 
@@ -21,60 +22,75 @@ class Sums:
     """By target element, in the side's flat order, what it takes.
 
     Attributes:
-        sources: One column a summand: a source element, or `NONE`.
+        first: Its first summand: a source element, or `NONE`.
+        several: The elements that share in a sum, ascending.
+        summands: One row for each of these, one column a summand.
         known: Whether it is determined; with no summand it is then neutral (a bias of zero, a scale of one).
         free: Whether the outputs would be the same with the sum split otherwise between this element and others.
     """
 
-    sources: Ints
+    first: Ints
+    several: Ints
+    summands: Ints
     known: Flags
     free: Flags
+
+    def sources(self, start: int, stop: int) -> list[Ints]:
+        """The summands of a stretch of elements, one array a summand."""
+        found = [self.first[start:stop]]
+        begin, end = np.searchsorted(self.several, (start, stop))
+        if begin == end:
+            return found
+        places = self.several[begin:end] - start
+        found = [found[0].copy()] + [np.full(stop - start, NONE, np.int32) for _ in range(self.summands.shape[1] - 1)]
+        for column, summand in enumerate(found):
+            summand[places] = self.summands[begin:end, column]
+        return found
 
 
 def sums(found: Found, source: Side, target: Side) -> Sums:
     """Read a finished colouring."""
-    partner = _partners(found)
-    ours, theirs = _members(found.carriers[0]), _members(found.carriers[1])
-    width = ours.shape[1]
-    sources = np.full((target.size, width), NONE, np.int64)
-    known = np.zeros(target.size, bool)
-    free = np.zeros(target.size, bool)
-    carriers = np.flatnonzero(found.carriers[1] == np.arange(target.size))
-    settled = carriers[partner[carriers] >= 0]
-    single = settled[(ours[partner[settled], 1:] < 0).all(1) & (theirs[settled, 1:] < 0).all(1)]
-    sources[single, 0] = partner[single]
-    known[single] = True
-    rest = np.setdiff1d(settled, single, assume_unique=True)
+    colours = found.colours()
+    partner = _partners(*colours)
+    has_mates = np.zeros(source.size, bool)
+    has_mates[found.mates[0].carriers] = True
+    shared = has_mates[partner]
+    shared[found.mates[1].carriers] = True
+    shared &= partner >= 0
+    rest = np.flatnonzero(shared)
+    ours, theirs = _members(found.mates[0], partner[rest]), _members(found.mates[1], rest)
+    known, free = (partner >= 0) & ~shared, np.zeros(target.size, bool)
+    single = np.where(known, partner, np.int32(NONE))
+    several, summands = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)
     if len(rest):
-        weights = _Affinity(source, target, np.where(np.isin(np.arange(target.size), single), partner, NONE))
-        _share(sources, known, free, rest, ours[partner[rest]], theirs[rest], weights)
-    _neutral(found, target, theirs, known)
-    return Sums(sources, known, free)
+        shares = _share(ours, theirs, _Affinity(source, target, single))
+        several, summands = shares.elements, shares.summands
+        known[several], free[several] = True, shares.free
+    _neutral(found, colours, known)
+    return Sums(single, several, summands, known, free)
 
 
-def _partners(found: Found) -> Ints:
+def _partners(ours: Ints, theirs: Ints) -> Ints:
     """By target element, the one source element of its colour, where it is one to one."""
-    colouring = found.colouring
-    colours, border = colouring.colours, colouring.border
-    ours, theirs = colouring.sizes()
-    single = np.append((ours == 1) & (theirs == 1), False)
-    place = np.full(colouring.count + 1, NONE, np.int64)
-    members = np.flatnonzero(colours[:border] >= 0)
-    place[colours[:border][members]] = members
-    target = colours[border:]
-    return np.where((target >= 0) & single[target], place[target], NONE)
+    count = int(max(ours.max(initial=-1), theirs.max(initial=-1))) + 1
+    place = np.full(count + 1, NONE, np.int32)
+    place[ours] = np.arange(len(ours), dtype=np.int32)
+    for colours in (ours, theirs):
+        place[:-1][np.bincount(colours[colours >= 0], minlength=count) != 1] = NONE
+    place[-1] = NONE
+    return place[theirs]
 
 
-def _members(carriers: Ints) -> Ints:
-    """By carrier, the elements that share its sum, itself first, padded with `NONE`; rows of others are empty."""
-    mates = np.flatnonzero(carriers != np.arange(len(carriers)))
-    order = mates[np.argsort(carriers[mates], kind="stable")]
-    heads = carriers[order]
-    first = np.searchsorted(heads, heads)
-    column = np.arange(len(order)) - first + 1
-    table = np.full((len(carriers), int(column.max(initial=0)) + 2), NONE, np.int64)
-    table[:, 0] = np.where(carriers == np.arange(len(carriers)), np.arange(len(carriers)), NONE)
-    table[heads, column] = order
+def _members(mates: Mates, heads: Ints) -> Ints:
+    """One row a carrier: itself and the elements whose sum it carries, padded with `NONE`."""
+    order = np.argsort(mates.carriers, kind="stable")
+    carriers = mates.carriers[order]
+    first, last = np.searchsorted(carriers, heads), np.searchsorted(carriers, heads, side="right")
+    table = np.full((len(heads), int((last - first).max(initial=0)) + 1), NONE, np.int64)
+    table[:, 0] = heads
+    for column in range(1, table.shape[1]):
+        rows = np.flatnonzero(first + column <= last)
+        table[rows, column] = mates.elements[order[first[rows] + column - 1]]
     return table
 
 
@@ -108,32 +124,48 @@ class _Affinity:
         """The source leaf that most of a target leaf's elements come from."""
         found = self.partner[self.target.starts[leaf] : self.target.starts[leaf + 1]]
         found = found[found >= 0]
-        return int(np.bincount(self.source.leaf[found]).argmax()) if len(found) else NONE
+        return int(np.bincount(self.source.leaf_of(found)).argmax()) if len(found) else NONE
 
 
 def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _share(
-    sources: Ints, known: Flags, free: Flags, carriers: Ints, ours: Ints, theirs: Ints, affinity: _Affinity
-) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shares:
+    """What elements that share in sums take: one row an element, ascending.
+
+    Attributes:
+        elements: The target elements.
+        summands: The source elements of each, padded with `NONE`.
+        free: Whether another split would do.
+    """
+
+    elements: Ints
+    summands: Ints
+    free: Flags
+
+
+def _share(ours: Ints, theirs: Ints, affinity: _Affinity) -> _Shares:
     """Share out the sums of twins, alike for all elements whose twins lie in the same leaves."""
-    left = np.where(ours >= 0, affinity.source.leaf[ours], NONE)
-    right = np.where(theirs >= 0, affinity.target.leaf[theirs], NONE)
+    left = np.where(ours >= 0, affinity.source.leaf_of(ours), NONE)
+    right = np.where(theirs >= 0, affinity.target.leaf_of(theirs), NONE)
     kinds, kind = np.unique(np.concatenate([left, right], axis=1), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
+    elements, summands, free = [], [], []
     for number, row in enumerate(kinds):
         chosen = np.flatnonzero(kind == number)
         ours_leaves = [int(leaf) for leaf in row[: ours.shape[1]] if leaf >= 0]
         theirs_leaves = [int(leaf) for leaf in row[ours.shape[1] :] if leaf >= 0]
         shares = _shares(affinity.table(ours_leaves, theirs_leaves))
         for column, given in enumerate(shares):
-            elements = theirs[chosen, column]
-            known[elements] = True
-            free[elements] = len(theirs_leaves) > 1
-            for place, summand in enumerate(given):
-                sources[elements, place] = ours[chosen, summand]
+            taken = np.full((len(chosen), ours.shape[1]), NONE, np.int64)
+            taken[:, : len(given)] = ours[chosen][:, given]
+            elements.append(theirs[chosen, column])
+            summands.append(taken)
+            free.append(np.full(len(chosen), len(theirs_leaves) > 1))
+    order = np.argsort(np.concatenate(elements))
+    return _Shares(np.concatenate(elements)[order], np.concatenate(summands)[order], np.concatenate(free)[order])
 
 
 def _shares(table: list[list[float]]) -> list[list[int]]:
@@ -148,11 +180,23 @@ def _shares(table: list[list[float]]) -> list[list[int]]:
     return shares
 
 
-def _neutral(found: Found, target: Side, members: Ints, known: Flags) -> None:
+def _neutral(found: Found, colours: tuple[Ints, Ints], known: Flags) -> None:
     """Living elements of a bias or scale that no source element plays: they change nothing at their neutral value."""
-    colours, border = found.colouring.colours, found.colouring.border
-    ours, _ = found.colouring.sizes()
-    lone = np.append(ours == 0, False)
-    elements = np.flatnonzero((colours[border:] >= 0) & lone[colours[border:]] & found.colouring.loose[border:])
-    everyone = members[elements].reshape(-1)
+    ours, theirs = colours
+    played = np.zeros(int(max(ours.max(initial=-1), theirs.max(initial=-1))) + 2, bool)
+    played[ours] = True
+    played[-1] = True  # what has no colour
+    lone = np.flatnonzero(~played[theirs])
+    lone = lone[_loose(found)[lone]]
+    everyone = _members(found.mates[1], lone).reshape(-1)
     known[everyone[everyone >= 0]] = True
+
+
+def _loose(found: Found) -> Flags:
+    """By target element, whether it may have no partner."""
+    paint = found.paint
+    parts = [
+        paint.cells[leaf].spread(paint.colouring.loose[paint.starts[leaf] : paint.starts[leaf + 1]])
+        for leaf in range(found.border, len(paint.cells))
+    ]
+    return np.concatenate([*parts, np.zeros(0, bool)])

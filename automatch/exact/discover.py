@@ -61,10 +61,13 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
+    """A reading and what the search made of it; `left` is how much it leaves open: without a partner, with several."""
+
     recipe: Recipe
     source: Side
     target: Side
     found: Found
+    left: tuple[int, int]
 
 
 def discover(
@@ -108,16 +111,16 @@ def discover(
                 continue
             agreeing.append(recipe)
             trial = _try(*readings[reading], pairing, recipe, draw, partial(budget.check, doing))
-            if best is None or trial.found.fault < best.found.fault:
+            if best is None or trial.left < best.left:
                 best = trial
-            if best.found.fault == 0:
+            if best.left == (0, 0):
                 break
-        if best is None or best.found.fault == 0 or best.found.fault > _FAR * int(best.found.alive.sum()):
+        if best is None or best.found.fault == 0 or best.found.fault > _FAR * best.found.alive:
             break
         recipes = tuple(agreeing)  # an unlucky draw may saturate what it should tell apart
     if best is None:
         return "no output of one model agrees with an output of the other where all weights are alike"
-    made = answer(best.found, best.source, best.target)
+    made = answer(best.found, best.source, best.target, partial(budget.check, "at writing down what it found"))
     return Discovery(made.weights, made.problems, made.partial, best.recipe, best.found.fault)
 
 
@@ -132,4 +135,5 @@ def _try(
     forms = form(source, pairing.source, recipe), form(target, pairing.target, recipe)
     snap(forms)
     ours, theirs = side(forms[0]), side(forms[1])
-    return _Trial(recipe, ours, theirs, Search(ours, theirs, pairing.shapes, seed, check).run())
+    found = Search(ours, theirs, pairing.shapes, seed, check).run()
+    return _Trial(recipe, ours, theirs, found, (found.fault, found.undecided))

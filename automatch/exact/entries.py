@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from automatch.core.graph import Weight
@@ -20,7 +21,10 @@ from automatch.trace.program import Program, record
 from automatch.trace.sizes import sizes_of
 
 LARGEST = 60_000_000
-"""Numbers a side may hold: colouring costs a few hundred bytes for each."""
+"""Numbers a side may hold."""
+
+_LARGE = 10_000
+"""Numbers of a weight above which it does not pay to keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def exact_entries(
     for model, inputs, label in ((source, ours, "source"), (target, theirs, "target")):
         say(f"{label}: recording {type(model).__name__} in float64")
         try:
-            programs.append(record(model, inputs))
+            programs.append(_without_numbers(record(model, inputs)))
         except TraceError as error:
             return Exact(note=f"no exact match was tried: the {label} could not be recorded for running: {error}")
     try:
@@ -107,6 +111,17 @@ def exact_entries(
     known = {**found.partial, **found.weights}
     determined = {key: known[weight.name] for weight in inventory if weight.name in known for key in weight.keys}
     return Exact(sides, entries, problems, "", partial, determined, found.fault == 0)
+
+
+def _without_numbers(program: Program) -> Program:
+    """The program, its large weights all ones, which take no memory: what they hold plays no part in the search."""
+    values = {
+        name: torch.ones((), dtype=value.dtype).expand(value.shape)
+        if value.is_floating_point() and value.numel() > _LARGE
+        else value
+        for name, value in program.values.items()
+    }
+    return replace(program, values=values)
 
 
 def _keys(weights: tuple[Weight, ...]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from itertools import permutations
 
 import numpy as np
 
-from automatch.exact.colours import Flags, Floats, Ints
+from automatch.exact.tolerance import CHUNK, Flags, Floats, Ints
 
 NONE = -1
 BEYOND = -2
@@ -205,6 +205,17 @@ def _filled(column: Ints, size: int, alone: bool) -> Ints:
 
 def _through(maps: _Maps, elements: Ints, shape: tuple[int, ...], source: tuple[int, ...]) -> tuple[Ints, Flags, Flags]:
     """The source index of target elements, for which of them there is one, and which lie past the source's end."""
+    index = np.zeros(len(elements), np.int32)
+    found, beyond = np.zeros(len(elements), bool), np.zeros(len(elements), bool)
+    for start in range(0, len(elements), CHUNK):
+        part = slice(start, start + CHUNK)
+        index[part], found[part], beyond[part] = _some_through(maps, elements[part], shape, source)
+    return index, found, beyond
+
+
+def _some_through(
+    maps: _Maps, elements: Ints, shape: tuple[int, ...], source: tuple[int, ...]
+) -> tuple[Ints, Flags, Flags]:
     ours = _coordinates(elements, shape)
     coordinates = np.repeat(maps.base[:, None], len(elements), axis=1)
     found, beyond = np.ones(len(elements), bool), np.zeros(len(elements), bool)

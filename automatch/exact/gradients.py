@@ -7,19 +7,16 @@ is called, however it is stored and however the operators between are spelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from automatch.exact.form import Form
-from automatch.exact.roles import Role, Roles, roles
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from automatch.exact.roles import Roles, roles
+from automatch.exact.tolerance import Flags, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,83 +27,91 @@ class Side:
         form: The program as a function of its leaves.
         roles: By leaf.
         starts: Where each leaf begins; one more than there are leaves.
-        leaf: By element, its leaf.
-        unknown: By element, whether it is a floating-point number that some operator reads.
     """
 
     form: Form
     roles: tuple[Roles, ...]
     starts: Ints
-    leaf: Ints
-    unknown: NDArray[np.bool_]
 
     @property
     def size(self) -> int:
         """How many elements there are."""
         return int(self.starts[-1])
 
-    def by_role(self, feature: Callable[[Role], float]) -> Floats:
-        """A number by element, from its role."""
-        parts = [one.of(feature) for one in self.roles]
-        return np.concatenate(parts) if parts else np.zeros(0)
+    def leaf_of(self, elements: Ints) -> Ints:
+        """The leaves that elements lie in."""
+        return np.searchsorted(self.starts, elements, side="right") - 1
 
-    def draw(self, seed: int) -> Floats:
-        """Generic values for every element."""
+    def unknown(self, leaf: int) -> Flags:
+        """By element of a leaf, whether it is a floating-point number that some operator reads."""
+        read = self.roles[leaf].read
+        return read if self.form.leaves[leaf].floating else np.zeros(len(read), bool)
+
+    def fills(self) -> Iterator[Floats]:
+        """By leaf, the values that its elements start from."""
+        return (one.of(lambda role: role.fill) for one in self.roles)
+
+    def draws(self, seed: int) -> Iterator[Floats]:
+        """By leaf, generic values for its elements."""
         chance = np.random.default_rng(seed)
-        parts = [one.draw(chance) for one in self.roles]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return (one.draw(chance) for one in self.roles)
 
-    def tensors(self, values: Floats, track: bool = True) -> list[Tensor]:
-        """The leaf values that a flat vector holds; integers are the model's own."""
+    def tensors(self, values: Iterable[Floats], track: bool = True) -> list[Tensor]:
+        """The leaves with these values, one array a leaf, which they keep; integers are the model's own."""
         made = []
-        for index, leaf in enumerate(self.form.leaves):
+        for leaf, part in zip(self.form.leaves, values, strict=True):
             if leaf.floating:
-                part = values[self.starts[index] : self.starts[index + 1]]
-                made.append(torch.tensor(part.reshape(leaf.shape), dtype=torch.float64, requires_grad=track))
+                held = np.require(part, np.float64, ["C", "W"]).reshape(leaf.shape)
+                made.append(torch.from_numpy(held).requires_grad_(track))
             else:
                 made.append(self.form.program.values[leaf.weights[0]])
         return made
 
-    def outputs(self, values: Floats) -> tuple[Tensor, ...]:
+    def outputs(self, values: Iterable[Floats]) -> tuple[Tensor, ...]:
         """The outputs, without gradients."""
         with torch.no_grad():
             return self.form.run(self.tensors(values, track=False))
 
-    def gradients(self, values: Floats, cotangents: Sequence[Sequence[Tensor]]) -> Floats:
-        """One row a cotangent, one column an element; zero where nothing depends on it."""
+    def evaluated(self, values: Iterable[Floats]) -> Evaluated:
+        """The program run on these values, one array a leaf, ready for gradients."""
         leaves = self.tensors(values)
-        wanted = [index for index, leaf in enumerate(leaves) if leaf.requires_grad]
-        outputs = [aligned(output) for output in self.form.run(leaves)]
-        rows = np.zeros((len(cotangents), self.size))
-        for row, weights in enumerate(cotangents):
-            found = _gradients(outputs, weights, [leaves[index] for index in wanted])
-            for index, gradient in zip(wanted, found, strict=True):
-                if gradient is not None:
-                    rows[row, self.starts[index] : self.starts[index + 1]] = gradient.reshape(-1).numpy()
-        return rows
+        return Evaluated(tuple(leaves), tuple(aligned(output) for output in self.form.run(leaves)))
 
 
-def _gradients(
-    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], leaves: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
-    parts = [
-        (leading(output, tuple(weight.shape)) * weight).sum()
-        for output, weight in zip(outputs, cotangents, strict=True)
-        if output.requires_grad
-    ]
-    if not parts:
-        return [None] * len(leaves)
-    return torch.autograd.grad(sum(parts[1:], start=parts[0]), leaves, retain_graph=True, allow_unused=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluated:
+    """A program that was run.
+
+    Attributes:
+        leaves: What it was run on.
+        outputs: What came out, aligned.
+    """
+
+    leaves: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def gradients(self, cotangents: Sequence[Tensor]) -> list[Floats | None]:
+        """By leaf, the gradient of the outputs' sum under these weights, flat; None where nothing depends on it."""
+        found: list[Floats | None] = [None] * len(self.leaves)
+        parts = [
+            (leading(output, tuple(weight.shape)) * weight).sum()
+            for output, weight in zip(self.outputs, cotangents, strict=True)
+            if output.requires_grad
+        ]
+        wanted = [index for index, leaf in enumerate(self.leaves) if leaf.requires_grad]
+        if not parts or not wanted:
+            return found
+        inputs = [self.leaves[index] for index in wanted]
+        made = torch.autograd.grad(sum(parts[1:], start=parts[0]), inputs, retain_graph=True, allow_unused=True)
+        for index, gradient in zip(wanted, made, strict=True):
+            found[index] = None if gradient is None else gradient.reshape(-1).numpy()
+        return found
 
 
 def side(form: Form) -> Side:
     """Number the elements of a form."""
-    sizes = [leaf.size for leaf in form.leaves]
-    starts = np.cumsum([0, *sizes]).astype(np.int64)
-    numbers = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
-    found = roles(form)
-    unknown = [one.read & leaf.floating for one, leaf in zip(found, form.leaves, strict=True)]
-    return Side(form, found, starts, numbers, np.concatenate(unknown) if unknown else np.zeros(0, bool))
+    starts = np.cumsum([0, *(leaf.size for leaf in form.leaves)]).astype(np.int64)
+    return Side(form, roles(form), starts)
 
 
 def aligned(output: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def _floating(program: Program) -> list[fx.Node]:
 
 def _at_start(one: Form) -> tuple[Tensor, ...]:
     numbered: Side = side(one)
-    return numbered.outputs(numbered.by_role(lambda role: role.fill))
+    return numbered.outputs(numbered.fills())
 
 
 def _matched(

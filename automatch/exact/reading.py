@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from automatch.exact.colours import Ints
 from automatch.exact.form import Form, Leaf
 from automatch.exact.ops import MOVES
+from automatch.exact.tolerance import Ints
 from automatch.trace.program import name_of
 
 _CASTS = ("to", "_to_copy", "type_as", "dropout")

@@ -21,6 +21,7 @@ from automatch.exact.form import Form, Leaf
 from automatch.exact.normalise import shape_of
 from automatch.exact.ops import CONTRACTIONS
 from automatch.exact.reading import as_read
+from automatch.exact.tolerance import held_once
 from automatch.trace.program import name_of
 
 Kind: TypeAlias = Literal["factor", "scale", "bias", "positive", "other"]
@@ -75,16 +76,23 @@ class Roles:
 
     Attributes:
         kinds: The roles that occur.
-        part: By element, the place of its role in `kinds`.
+        part: By element, the place of its role in `kinds`; one number for all where they have one role.
         read: By element, whether any operator reads it; rows of a table that no index names are not read.
     """
 
     kinds: tuple[Role, ...]
-    part: NDArray[np.int64]
+    part: NDArray[np.int16]
     read: NDArray[np.bool_]
 
+    @property
+    def only(self) -> Role | None:
+        """The role that all elements have, where they have one."""
+        return self.kinds[int(self.part[0])] if len(self.part) and self.part.strides == (0,) else None
+
     def of(self, feature: Callable[[Role], float]) -> NDArray[np.float64]:
-        """A number by element."""
+        """A number by element; not to be written to."""
+        if self.only is not None:
+            return np.broadcast_to(np.float64(feature(self.only)), self.part.shape)
         by_kind = np.array([feature(role) for role in self.kinds], np.float64)
         found: NDArray[np.float64] = by_kind[self.part]
         return found
@@ -92,6 +100,8 @@ class Roles:
     def draw(self, chance: np.random.Generator) -> NDArray[np.float64]:
         """Generic values."""
         noise = chance.standard_normal(len(self.part))
+        if self.only is not None:
+            return self.only.on_scale(noise)
         values = np.zeros(len(noise))
         for number, role in enumerate(self.kinds):
             chosen = self.part == number
@@ -106,9 +116,9 @@ def roles(form: Form) -> tuple[Roles, ...]:
 
 def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -> Roles:
     """Which part of a fused or stacked weight plays which role is told by what reads that part."""
-    part = np.zeros(leaf.size, np.int64)
+    part = np.zeros(leaf.size, np.int16)
     found: list[Role] = [Role("other", flat=form.recipe.flat)]
-    rank = np.full(leaf.size, len(_RANKS))
+    rank = np.full(leaf.size, len(_RANKS), np.int8)
     for reader, place in readers:
         if place >= len(reader.all_input_nodes):
             continue
@@ -121,7 +131,7 @@ def _of_leaf(form: Form, leaf: Leaf, readers: tuple[tuple[fx.Node, int], ...]) -
             found.append(role)
         part[elements] = found.index(role)
         rank[elements] = _RANKS.index(role.kind)
-    return Roles(tuple(found), part, rank < len(_RANKS))
+    return Roles(tuple(found), held_once(part), held_once(rank < len(_RANKS)))
 
 
 def _distinct(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:

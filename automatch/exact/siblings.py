@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from automatch.exact.colours import Ints
 from automatch.exact.form import Form
 from automatch.exact.ops import CONTRACTIONS
 from automatch.exact.reading import as_read
+from automatch.exact.tolerance import Ints
 from automatch.trace.program import name_of
 
 _STEPS = 6  # how far above its reader a leaf's company is looked for

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from automatch.core.expr import Expr, Source
-from automatch.exact.colours import Floats, Ints
 from automatch.exact.form import Form, Leaf, scalar
 from automatch.exact.ops import MOVES
+from automatch.exact.tolerance import Floats, Ints, held_once
 from automatch.exact.translate import Translation, translated
 from automatch.interruption import let_through
 from automatch.trace.program import name_of
@@ -25,7 +25,7 @@ from automatch.trace.program import name_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
-    """One summand of every element of a leaf: `scale * origin.flat[index]`.
+    """One summand of every element of a leaf: `scale * origin.flat[index]`. Arrays are not to be written to.
 
     Attributes:
         origin: A stored weight, or an expression over several.
@@ -53,16 +53,18 @@ def terms_of(leaf: Leaf, form: Form) -> Terms | str:
         picked = [_narrowed(item, leaf) for item in found.items]
         shift = _narrowed_values(found.shift, leaf)
         terms = tuple(
-            Term(Source(name, tuple(form.program.values[name].shape)), index, leaf.scale * scale)
+            Term(Source(name, tuple(form.program.values[name].shape)), index, held_once(leaf.scale * scale))
             for name, index, scale in picked
         )
-        return Terms(terms, leaf.scale * shift + leaf.shift)
+        return Terms(terms, held_once(leaf.scale * shift + leaf.shift))
     whole = translated(leaf.root, form)
     if not isinstance(whole, Translation):
         return whole
-    index = _narrowed_values(torch.arange(_size(whole.expr.shape)).reshape(whole.expr.shape), leaf).astype(np.int64)
+    places = torch.arange(_size(whole.expr.shape), dtype=torch.int32).reshape(whole.expr.shape)
+    index = _narrowed_values(places, leaf)
     size = len(index)
-    return Terms((Term(whole.expr, index, np.full(size, leaf.scale)),), np.full(size, leaf.shift))
+    scale, shift = (np.broadcast_to(np.float64(number), size) for number in (leaf.scale, leaf.shift))
+    return Terms((Term(whole.expr, index, scale),), shift)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +89,9 @@ def _linear(root: fx.Node, form: Form) -> _Linear | None:
     if root in program.weights:
         name = program.weights[root]
         shape = program.values[name].shape
-        index = torch.arange(program.values[name].numel()).reshape(shape)
-        ones, zeros = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        return _Linear(((name, index, ones),), zeros)
+        index = torch.arange(program.values[name].numel(), dtype=torch.int32).reshape(shape)
+        one, zero = (torch.full((), number, dtype=torch.float64).expand(shape) for number in (1.0, 0.0))
+        return _Linear(((name, index, one),), zero)
     return of(root)
 
 
@@ -167,7 +169,7 @@ def _scaled(node: fx.Node, form: Form, of: Callable[[Any], _Linear | None]) -> _
 
 def _narrowed(item: tuple[str, Tensor, Tensor], leaf: Leaf) -> tuple[str, Ints, Floats]:
     name, index, scale = item
-    return name, _narrowed_values(index, leaf).astype(np.int64), _narrowed_values(scale, leaf)
+    return name, _narrowed_values(index, leaf), _narrowed_values(scale, leaf)
 
 
 def _narrowed_values(value: Tensor, leaf: Leaf) -> Any:

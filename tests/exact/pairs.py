@@ -73,13 +73,13 @@ def mismatched(source: Program, target: Program, convert: Callable[[Values], Val
     assert found.fault == 0
     given = drawn(source)
     values = _flat(forms[0], given), _flat(forms[1], convert(given))
-    colours, border = found.colouring.colours, ours.size
-    assert (colours[border:] >= 0).any()
-    place = {int(colour): index for index, colour in enumerate(colours[:border]) if colour >= 0}
+    first, second = found.colours()
+    assert (second >= 0).any()
+    place = {int(colour): index for index, colour in enumerate(first) if colour >= 0}
     return sorted(
         {
-            theirs.form.leaves[theirs.leaf[index]].weights[0]
-            for index, colour in enumerate(colours[border:])
+            theirs.form.leaves[int(theirs.leaf_of(np.array(index)))].weights[0]
+            for index, colour in enumerate(second)
             if colour >= 0 and not np.isclose(values[0][place[int(colour)]], values[1][index], rtol=1e-9, atol=0)
         }
     )

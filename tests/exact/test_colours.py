@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automatch.exact.colours import TOLERANCES, Colouring, Floats, Ints, parted, refined
+from automatch.exact.colours import Colouring, parted, refined
+from automatch.exact.tolerance import TOLERANCES, Floats, Ints
 
 
 def colouring(source: list[int], target: list[int], loose: list[int] | None = None) -> Colouring:
@@ -52,7 +53,7 @@ def test_refined_is_never_coarser(case: tuple[list[int], Floats]) -> None:
     colours, signatures = case
     border = len(colours) // 2
     before = colouring(colours[:border], colours[border:])
-    after = refined(before, signatures, np.ones(len(colours), bool))
+    after = refined(before, signatures)
     for group in groups(after.colours):
         assert len({colours[place] for place in group}) == 1
 
@@ -61,7 +62,7 @@ def test_refined_is_never_coarser(case: tuple[list[int], Floats]) -> None:
 def test_both_sides_alike_are_in_balance(case: tuple[list[int], Floats]) -> None:
     colours, signatures = case
     both = np.concatenate([signatures, signatures], axis=1)
-    after = refined(colouring(colours, colours), both, np.ones(2 * len(colours), bool))
+    after = refined(colouring(colours, colours), both)
     assert after.imbalance() == 0
     assert np.array_equal(after.colours[: len(colours)], after.colours[len(colours) :])
 
@@ -85,23 +86,23 @@ def test_elements_without_a_colour_count_for_nothing() -> None:
 
 def test_an_element_that_comes_alive_gets_a_colour_and_a_dead_one_has_none() -> None:
     start = colouring([-1, 0], [0, -1])
-    after = refined(start, np.array([[2.0, 1.0, 1.0, 2.0]]), np.array([True, True, True, True]))
+    after = refined(start, np.array([[2.0, 1.0, 1.0, 2.0]]))
     assert groups(after.colours) == {frozenset({0, 3}), frozenset({1, 2})}
-    after = refined(start, np.zeros((1, 4)), np.array([False, True, True, False]))
+    after = refined(start, np.zeros((1, 4)))
     assert after.colours.tolist() == [-1, 0, 0, -1]
 
 
 def test_a_settled_pair_stays_settled() -> None:
-    after = refined(colouring([0, 1], [1, 0]), np.array([[3.0, 4.0, 4.0, 3.0]]), np.ones(4, bool))
+    after = refined(colouring([0, 1], [1, 0]), np.array([[3.0, 4.0, 4.0, 3.0]]))
     assert after.imbalance() == 0
 
 
 def test_a_settled_pair_with_different_signatures_opens_again() -> None:
-    after = refined(colouring([0, 1], [0, 1]), np.array([[1.0, 2.0, 1.0, 5.0]]), np.ones(4, bool))
+    after = refined(colouring([0, 1], [0, 1]), np.array([[1.0, 2.0, 1.0, 5.0]]))
     assert after.imbalance() == 2
 
 
 def test_a_looser_tolerance_is_taken_where_it_brings_balance() -> None:
     rows = np.array([[1.0, 2.0, 1.0 + 1e-6, 2.0 - 1e-6]])
-    after = refined(colouring([0, 0], [0, 0]), rows, np.ones(4, bool))
+    after = refined(colouring([0, 0], [0, 0]), rows)
     assert groups(after.colours) == {frozenset({0, 2}), frozenset({1, 3})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 import automatch
 from automatch.exact import Exact, entries, exact_entries
 from automatch.exact.discover import discover
+from automatch.trace.program import Program
 from tests.exact.pairs import plain
 from tests.support import Net, weight
 
@@ -107,3 +110,17 @@ def test_evidence_says_what_was_not_seen_and_what_is_free() -> None:
     found = exact(source, target, (ids,)).entries
     assert any("28 of 36 elements" in reason for reason in found["e.weight"].evidence.reasons)
     assert found["e.weight"].status == "structural"
+
+
+def test_what_large_weights_hold_is_let_go_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+
+    def watched(source: Program, target: Program, **others: Any) -> Any:
+        held = (value.untyped_storage().nbytes() for program in (source, target) for value in program.values.values())
+        kept.append(max(held))
+        return discover(source, target, **others)
+
+    monkeypatch.setattr(entries, "discover", watched)
+    found = exact(two_layers("a", "b", hidden=2000), two_layers("up", "down", hidden=2000))
+    assert found.complete
+    assert kept == [8 * 3 * 2000], "weights of 12,000 numbers are gone, those of 6,000 are kept"

@@ -42,11 +42,12 @@ def at_start(compute: Callable[[Net, Tensor], Tensor], smooth: bool = True) -> t
     parts = {"c": nn.Linear(6, 4, bias=False), "o": nn.Linear(4, 3, bias=False)}
     net = Net(lambda m, x: m.o(compute(m, x)), **parts, s=torch.ones(4))
     one = side(formed(net, X, recipe=Recipe(smooth=smooth)))
-    fill = one.by_role(lambda role: role.fill)
-    (output,) = one.outputs(fill)
+    (output,) = one.outputs(one.fills())
     chance = torch.Generator().manual_seed(0)
     cotangent = torch.randn(output.shape, generator=chance, dtype=torch.float64)
-    return output, torch.tensor(one.gradients(fill, [[cotangent]])[0, :24])
+    gradient = one.evaluated(one.fills()).gradients([cotangent])[0]
+    assert gradient is not None
+    return output, torch.tensor(gradient)
 
 
 @pytest.mark.parametrize("case", SPELLINGS)
