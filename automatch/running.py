@@ -15,6 +15,7 @@ from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.prove import prove, with_proof
 from automatch.repair import repaired
+from automatch.trace.recordings import Both
 
 WRONG = 1e-5
 """A gap from which on a wrong weight may be the cause; below, numbers that somebody rounded to float32 are."""
@@ -35,12 +36,14 @@ class Bench:
         target: The target.
         prepared: Their inputs.
         say: Told what begins.
+        recordings: What was recorded of both.
     """
 
     source: nn.Module
     target: nn.Module
     prepared: Prepared
     say: Callable[[str], None]
+    recordings: Both
 
     def judged(self, record: MappingRecord, locate: bool = False) -> MappingRecord:
         """A mapping with what a run of both models showed of it.
@@ -51,7 +54,16 @@ class Bench:
         """
         self.say("proving")
         try:
-            proof = prove(record, self.source, self.target, None, None, prepared=self.prepared, locate=locate)
+            proof = prove(
+                record,
+                self.source,
+                self.target,
+                None,
+                None,
+                prepared=self.prepared,
+                locate=locate,
+                recordings=self.recordings,
+            )
         except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
             let_through(error)
             return replace(record, not_run=f"the models could not be run: {error}")
@@ -82,10 +94,10 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
 def _searched(bench: Bench, budget: Budget) -> Exact:
     """What gradients say on fresh inputs; on the examples, where no output of both agrees on those."""
     fresh, given = searched(bench.prepared, bench.source, bench.target), (bench.prepared.source, bench.prepared.target)
-    exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget)
+    exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget, bench.recordings)
     if not exact.note or fresh[0] is given[0] or exact.gave_up:
         return exact
-    other = exact_entries(bench.source, bench.target, *given, bench.say, budget)
+    other = exact_entries(bench.source, bench.target, *given, bench.say, budget, bench.recordings)
     return other if other.balanced else exact
 
 
@@ -104,7 +116,14 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, budget: 
     if _gap(judged) >= WRONG:
         suspected = replace(likeliest, proof=judged.proof)
         both = bench.source, bench.target, None, None
-        mended = repaired(suspected, *both, prepared=bench.prepared, say=bench.say, budget=budget)
+        mended = repaired(
+            suspected,
+            *both,
+            prepared=bench.prepared,
+            say=bench.say,
+            budget=budget,
+            recordings=bench.recordings,
+        )
         judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)
 

@@ -1,4 +1,4 @@
-"""The divergence of a conversion whose outputs differ: both models loaded with one draw, recorded, and compared."""
+"""The divergence of a conversion whose outputs differ: both models on the numbers of one draw, compared."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from automatch.prove.values import CLOSE, COARSE
 from automatch.prove.weights import Manner
 from automatch.trace.inputs import Inputs
 from automatch.trace.lines import blame
-from automatch.trace.program import record as recorded
+from automatch.trace.program import Program
+from automatch.trace.recordings import Both, both
 
-__all__ = ["DRAWS", "Parting", "closely", "parting"]
+__all__ = ["DRAWS", "Parting", "closely", "parting", "programs"]
 
 DRAWS = (Draw(1), Draw(1, Manner(temper=0.4)), Draw(0))
 """Draws that are tried until one shows where the models part; the first takes the example inputs as they are, last."""
@@ -42,6 +43,7 @@ def parting(
     reads: Collection[str] | None = None,
     seed: int = 0,
     prepared: Prepared | None = None,
+    recordings: Both | None = None,
 ) -> Parting:
     """Find where two models part whose outputs were seen to differ; never raises.
 
@@ -56,14 +58,16 @@ def parting(
         reads: Source keys that the conversion reads.
         seed: Where all randomness starts.
         prepared: What both are run on, where that is known already.
+        recordings: What was recorded of both already.
     """
+    recordings = recordings or both(source, target)
     reason = "all that the outputs are made of occurs on both sides; only its order differs"
     try:
         setting, _ = arrange(
             convert, source, target, source_inputs, target_inputs, reads=reads, seed=seed, prepared=prepared
         )
         for draw in DRAWS:
-            found = _of_draw(setting, draw, proof, sources)
+            found = _of_draw(setting, draw, proof, sources, recordings)
             if found is not None:
                 return Parting(found)
     except AutomatchError as error:
@@ -74,13 +78,28 @@ def parting(
     return Parting(None, reason)
 
 
-def _of_draw(
-    setting: Setting, draw: Draw, proof: ProofRecord, sources: Mapping[str, tuple[str, ...]] | None
-) -> Divergence | None:
+def programs(setting: Setting, draw: Draw, recordings: Both) -> tuple[Program, Program]:
+    """Both models as programs, on the weights and inputs of a draw.
+
+    Raises:
+        TraceError: A model cannot be recorded.
+        MappingError: The conversion gives keys or shapes that the target does not have.
+        TypeError: A model cannot be copied.
+    """
+    source, target = recordings
     with loaded(setting, draw) as ready:
-        ours, theirs = (
-            recorded(model, Inputs(*call)) for model, call in ((ready.source, ready.ours), (ready.target, ready.theirs))
-        )
+        ours = source.program(Inputs(*ready.ours), ready.source)
+        return ours, target.program(Inputs(*ready.theirs), ready.target)
+
+
+def _of_draw(
+    setting: Setting,
+    draw: Draw,
+    proof: ProofRecord,
+    sources: Mapping[str, tuple[str, ...]] | None,
+    recordings: Both,
+) -> Divergence | None:
+    ours, theirs = programs(setting, draw, recordings)
     differing = [output for output in proof.outputs if not output.gap <= proof.tolerance]
     outputs = [(output.source, output.target) for output in differing]
     gap = max((output.gap for output in differing), default=1.0)

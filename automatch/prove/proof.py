@@ -16,6 +16,7 @@ from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_convers
 from automatch.prove.doubt import doubted
 from automatch.prove.loading import of_record
 from automatch.prove.parting import parting
+from automatch.trace.recordings import Both
 from automatch.trace.undisturbed import undisturbed
 
 
@@ -32,6 +33,7 @@ def prove(
     outputs: Sequence[tuple[int, int]] | None = None,
     prepared: Prepared | None = None,
     locate: bool = True,
+    recordings: Both | None = None,
 ) -> Proof:
     """Run both models on fresh weights under a mapping, and say what that showed; where they differ, where first.
 
@@ -47,6 +49,7 @@ def prove(
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
         prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
         locate: Whether to look for the place where outputs that differ first part.
+        recordings: What was recorded of both already.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -80,6 +83,7 @@ def prove(
         reads=reads,
         seed=seed,
         prepared=prepared,
+        recordings=recordings,
     )
     return replace(proof, record=replace(proof.record, divergence=found.sentences), parting=found)
 
