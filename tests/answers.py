@@ -9,9 +9,8 @@ from unittest.mock import patch
 from torch import nn
 
 import automatch
-from automatch.trace import recordings
 from automatch.core.graph import Graph
-from automatch.trace import trace
+from automatch.trace import recordings, trace
 from fixtures.cases import PAIRS
 
 PAIR = {pair.name: pair for pair in PAIRS}

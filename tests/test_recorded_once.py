@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ SCALE = torch.arange(1.0, 9.0)
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Calls of everything that records a model, in order."""
     made: Calls = []
 
@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     places: list[tuple[Any, str]] = [(torch.export, "export"), (torch.export, "draft_export")]
     for owner, name in (*places, (program, "make_fx"), (recorder, "make_fx")):
         monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
-    yield made
+    return made
 
 
 def matched(source: nn.Module, target: nn.Module, x: Tensor) -> automatch.Mapping:
@@ -93,9 +93,7 @@ def test_what_is_refuted_on_texts_is_recorded_once_for_each_length(calls: Calls)
     assert calls == ["export"] * 4
 
 
-def test_a_mapping_that_is_mended_is_mended_on_what_was_recorded(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mapping_that_is_mended_is_mended_on_what_was_recorded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("automatch.exact.entries.LARGEST", 10)  # no search, so that only a repair can find it
     source, target = (layers(act, nn.Linear(6, 8, bias=False)) for act in (plain, lambda y: plain(2 * y)))
     found = matched(source, target, X)

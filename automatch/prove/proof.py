@@ -16,7 +16,7 @@ from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_convers
 from automatch.prove.doubt import doubted
 from automatch.prove.loading import of_record
 from automatch.prove.parting import parting
-from automatch.trace.recordings import Both
+from automatch.trace.recordings import Both, both
 from automatch.trace.undisturbed import undisturbed
 
 
@@ -58,14 +58,15 @@ def prove(
     """
     reads = {key for entry in record.entries for key in entry.sources}
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
+    recordings = recordings or both(source, target)
     if prepared is None:
-        prepared = prepared_for(source, target, source_inputs, target_inputs)
+        prepared = prepared_for(source, target, source_inputs, target_inputs, recordings)
         warn(prepared, stacklevel=5)  # this function is wrapped
-    both = source, target, source_inputs, target_inputs
+    asked = source, target, source_inputs, target_inputs
     conversion = of_record(record, source)
     proof = prove_conversion(
         conversion,
-        *both,
+        *asked,
         reads=reads,
         draws=draws,
         seed=seed,
@@ -78,7 +79,7 @@ def prove(
     found = parting(
         proof.record,
         conversion,
-        *both,
+        *asked,
         sources=made_of,
         reads=reads,
         seed=seed,

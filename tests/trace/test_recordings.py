@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ X = weight(4, 3)
 
 
 @pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was exported."""
     made: list[str] = []
     real: Callable[..., Any] = torch.export.export
@@ -33,7 +33,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return real(model, *args, **kwargs)
 
     monkeypatch.setattr(torch.export, "export", export)
-    yield made
+    return made
 
 
 def given(*inputs: object) -> Inputs:
