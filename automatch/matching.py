@@ -32,6 +32,7 @@ from automatch.running import Bench, resized, settled
 from automatch.synthesize import synthesize
 from automatch.trace import trace
 from automatch.trace.inputs import needed
+from automatch.trace.recordings import Recordings
 from automatch.trace.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -120,31 +121,37 @@ def match(
         ('2.weight',)
     """
     say, budget = of_caller(_reporter(progress)), Budget.of(budget_s)
-    pair = _Pair(source, target, source_inputs, target_inputs, layers, allow_untraced, say)
+    pair = _Pair.of(source, target, (source_inputs, target_inputs), layers, allow_untraced, say)
     _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:
         if source_twin is None or target_twin is None:
             raise LiftError("a twin of one side alone has nothing to be matched with.\nNext: pass both twins.")
-        small = _Pair(source_twin(), target_twin(), source_twin_inputs, target_twin_inputs, layers, False, say)
-        return Mapping(_through_twins(pair, small, budget_s))
+        inputs = source_twin_inputs, target_twin_inputs
+        small = _Pair.of(source_twin(), target_twin(), inputs, "uniform", False, say)
+        return Mapping(_through_twins(pair, small, budget))
+    return Mapping(_matched(pair, run, device, budget))
+
+
+def _matched(pair: _Pair, run: bool, device: Device, budget: Budget) -> MappingRecord:
+    """The answer of structure, and what a run of both models makes of it."""
     graphs = pair.graphs()
     structural = pair.by_structure(graphs)
     reason, following = _reason_not_to_run(pair, structural, graphs, run, device)
     if reason:
-        return Mapping(replace(structural, not_run=reason, next_step=following))
+        return replace(structural, not_run=reason, next_step=following)
     bench = pair.bench(graphs)
     conflict, why = bench.prepared.conflict, resized(structural)
     if conflict and why:  # models whose inputs differ as their weights do are not run
-        return Mapping(replace(structural, not_run=why))
+        return replace(structural, not_run=why)
     if conflict:
         raise InputsError(conflict)
-    warn(bench.prepared, stacklevel=4)  # this function is wrapped
-    return Mapping(settled(replace(bench, budget=budget), structural))
+    warn(bench.prepared, stacklevel=5)  # the function that people call is wrapped
+    return settled(replace(bench, budget=budget), structural)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """What was asked."""
+    """What was asked, and what was recorded for it: no model is recorded twice on inputs of the same shapes."""
 
     source: Model
     target: Model
@@ -153,6 +160,23 @@ class _Pair:
     layers: LayerPolicy
     allow_untraced: bool
     say: Progress
+    recordings: tuple[Recordings | None, Recordings | None]
+
+    @staticmethod
+    def of(
+        source: Model,
+        target: Model,
+        inputs: tuple[Any, Any],
+        layers: LayerPolicy,
+        allow_untraced: bool,
+        say: Progress,
+    ) -> _Pair:
+        """A pair of which nothing was recorded yet."""
+        first, second = (
+            Recordings(side, label) if isinstance(side, nn.Module) else None
+            for side, label in ((source, "source"), (target, "target"))
+        )
+        return _Pair(source, target, *inputs, layers, allow_untraced, say, (first, second))
 
     @property
     def sides(self) -> tuple[tuple[str, Model], tuple[str, Model]]:
@@ -174,19 +198,27 @@ class _Pair:
     def graphs(self) -> tuple[Graph, Graph]:
         both = _has_code(self.source) and _has_code(self.target)
         record = self._recorded if both else self._known
-        return record(self.source, self.source_inputs, "source"), record(self.target, self.target_inputs, "target")
+        return record(0), record(1)
 
-    def _recorded(self, side: Model, inputs: Any, label: str) -> Graph:
-        given = with_content(side, inputs) if isinstance(side, nn.Module) else inputs
-        return trace(side, given, label=label, allow_untraced=self.allow_untraced, progress=self.say)
+    def _side(self, place: int) -> tuple[Model, Any, str]:
+        return ((self.source, self.source_inputs, "source"), (self.target, self.target_inputs, "target"))[place]
 
-    def _known(self, side: Model, inputs: Any, label: str) -> Graph:
+    def _recorded(self, place: int) -> Graph:
+        side, inputs, label = self._side(place)
+        recordings = self.recordings[place]
+        if recordings is None:
+            return trace(side, inputs, label=label, progress=self.say)
+        given = with_content(recordings.model, inputs)
+        return recordings.graph(given, allow_untraced=self.allow_untraced, progress=self.say)
+
+    def _known(self, place: int) -> Graph:
         """A side of which the other has no code: its own tells when weights run, if inputs for it were given."""
+        side, inputs, label = self._side(place)
         bare = trace(side, inputs, label=label, names_only=True, progress=self.say)
         if inputs is None or not isinstance(side, nn.Module):
             return bare
         try:
-            return self._recorded(side, inputs, label)
+            return self._recorded(place)
         except AutomatchError as error:
             reason = str(error).splitlines()[0]
             return replace(bare, notes=(*bare.notes, f"matched by names and shapes, its code left aside: {reason}"))
@@ -197,12 +229,13 @@ class _Pair:
         Raises:
             InputsError: There are no inputs.
         """
-        assert isinstance(self.source, nn.Module)
-        assert isinstance(self.target, nn.Module)
-        ours = needed(self.source, self.source_inputs, "source")
-        theirs = needed(self.target, self.target_inputs, "target")
-        prepared = prepare((self.source, ours), (self.target, theirs), (uses(graphs[0]), uses(graphs[1])))
-        return Bench(self.source, self.target, prepared, self.say)
+        source, target = self.recordings
+        assert source is not None
+        assert target is not None
+        ours = needed(source.model, self.source_inputs, "source")
+        theirs = needed(target.model, self.target_inputs, "target")
+        prepared = prepare((source.model, ours), (target.model, theirs), (uses(graphs[0]), uses(graphs[1])))
+        return Bench(source.model, target.model, prepared, self.say, (source, target))
 
 
 def _refuse_meta(pair: _Pair, device: Device) -> None:
@@ -242,10 +275,9 @@ _WITH_NUMBERS = (
 )
 
 
-def _through_twins(pair: _Pair, small: _Pair, budget_s: float | None) -> MappingRecord:
+def _through_twins(pair: _Pair, small: _Pair, budget: Budget) -> MappingRecord:
     """The conversion between two small models of the same code, carried over to full size."""
-    inputs = {"source_inputs": small.source_inputs, "target_inputs": small.target_inputs}
-    found = match(small.source, small.target, **inputs, budget_s=budget_s, progress=small.say).record
+    found = _matched(small, True, "auto", budget)
     if found.proof is None or found.proof.outcome != "agree":
         reason = found.proof.reason if found.proof is not None else found.not_run or "they could not be run"
         raise LiftError(

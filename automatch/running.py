@@ -18,6 +18,7 @@ from automatch.propose import proposals
 from automatch.propose.cut_tables import is_cut
 from automatch.prove import prove, with_proof
 from automatch.repair import repaired
+from automatch.trace.recordings import Both
 
 WRONG = 1e-5
 """A gap from which on a wrong weight may be the cause; below, numbers that somebody rounded to float32 are."""
@@ -41,6 +42,7 @@ class Bench:
         target: The target.
         prepared: Their inputs.
         say: Told what begins.
+        recordings: What was recorded of both.
         budget: How long all of it may take.
     """
 
@@ -48,6 +50,7 @@ class Bench:
     target: nn.Module
     prepared: Prepared
     say: Callable[[str], None]
+    recordings: Both
     budget: Budget = UNBOUNDED
 
     def judged(self, record: MappingRecord, locate: bool = False) -> MappingRecord:
@@ -59,7 +62,15 @@ class Bench:
         """
         both = self.source, self.target, None, None
         try:
-            proof = prove(record, *both, prepared=self.prepared, locate=locate, budget=self.budget, say=self.say)
+            proof = prove(
+                record,
+                *both,
+                prepared=self.prepared,
+                locate=locate,
+                budget=self.budget,
+                say=self.say,
+                recordings=self.recordings,
+            )
         except (AutomatchError, RuntimeError) as error:  # a model may refuse fresh weights or float64
             let_through(error)
             return replace(record, not_run=f"the models could not be run: {error}")
@@ -93,10 +104,10 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
 def _searched(bench: Bench, budget: Budget) -> Exact:
     """What gradients say on fresh inputs; on the examples, where no output of both agrees on those."""
     fresh, given = searched(bench.prepared, bench.source, bench.target), (bench.prepared.source, bench.prepared.target)
-    exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget)
+    exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget, bench.recordings)
     if not exact.note or fresh[0] is given[0] or exact.gave_up:
         return exact
-    other = exact_entries(bench.source, bench.target, *given, bench.say, budget)
+    other = exact_entries(bench.source, bench.target, *given, bench.say, budget, bench.recordings)
     return other if other.balanced else exact
 
 
@@ -115,7 +126,14 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> Mappi
     if _gap(judged) >= WRONG:
         suspected = replace(likeliest, proof=judged.proof)
         both = bench.source, bench.target, None, None
-        mended = repaired(suspected, *both, prepared=bench.prepared, say=bench.say, budget=bench.budget)
+        mended = repaired(
+            suspected,
+            *both,
+            prepared=bench.prepared,
+            say=bench.say,
+            budget=bench.budget,
+            recordings=bench.recordings,
+        )
         judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)
 

@@ -9,9 +9,8 @@ from unittest.mock import patch
 from torch import nn
 
 import automatch
-from automatch import matching
 from automatch.core.graph import Graph
-from automatch.trace import trace
+from automatch.trace import recordings, trace
 from fixtures.cases import PAIRS
 
 PAIR = {pair.name: pair for pair in PAIRS}
@@ -53,7 +52,7 @@ def _answer(models: tuple[nn.Module, nn.Module], inputs: tuple[object, object]) 
         graphs.append(trace(*args, **kwargs))  # type: ignore[arg-type]  # handed on as they came
         return graphs[-1]
 
-    with patch.object(matching, "trace", traced):
+    with patch.object(recordings, "trace", traced):
         mapping = automatch.match(*models, source_inputs=inputs[0], target_inputs=inputs[1])
     source, target = graphs
     return Answer(models, (source, target), mapping)

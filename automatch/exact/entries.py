@@ -17,7 +17,8 @@ from automatch.exact.discover import Discovery, discover
 from automatch.exact.form import Recipe
 from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs, derived, normalise
-from automatch.trace.program import Program, record
+from automatch.trace.program import Program
+from automatch.trace.recordings import Both, both
 from automatch.trace.sizes import sizes_of
 
 LARGEST = 60_000_000
@@ -68,6 +69,7 @@ def exact_entries(
     target_inputs: object,
     say: Callable[[str], None],
     budget: Budget = UNBOUNDED,
+    recordings: Both | None = None,
 ) -> Exact:
     """Record both models and find the exact conversion; models that cannot be run give a note instead.
 
@@ -78,6 +80,7 @@ def exact_entries(
         target_inputs: Inputs of the target.
         say: Told what begins.
         budget: How long the search may take.
+        recordings: What was recorded of both already.
     """
     if not isinstance(source, nn.Module) or not isinstance(target, nn.Module):
         return Exact()
@@ -86,12 +89,14 @@ def exact_entries(
     if refused or ours is None or theirs is None:
         return Exact(note=refused)
     programs: list[Program] = []
-    for model, inputs, label in ((source, ours, "source"), (target, theirs, "target")):
-        say(f"{label}: recording {type(model).__name__} in float64")
+    for recorded, inputs in zip(recordings or both(source, target), (ours, theirs), strict=True):
+        say(f"{recorded.label}: recording {type(recorded.model).__name__} in float64")
         try:
-            programs.append(_without_numbers(record(model, inputs)))
+            programs.append(_without_numbers(recorded.program(inputs)))
         except TraceError as error:
-            return Exact(note=f"no exact match was tried: the {label} could not be recorded for running: {error}")
+            return Exact(
+                note=f"no exact match was tried: the {recorded.label} could not be recorded for running: {error}"
+            )
     try:
         found = discover(programs[0], programs[1], say=say, budget=budget)
     except OutOfBudget as error:

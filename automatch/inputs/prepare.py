@@ -18,8 +18,8 @@ from automatch.inputs.lengths import longer, several_tokens
 from automatch.inputs.plan import Plan, plan
 from automatch.inputs.telling import conflict, remarks
 from automatch.inputs.uses import Use, uses
-from automatch.trace import trace
 from automatch.trace.inputs import GIVEN, Inputs, leaf_paths
+from automatch.trace.recordings import Both, Recordings, both
 
 Uses = Mapping[str, Use]
 
@@ -44,7 +44,10 @@ class Prepared:
 
 
 def prepare(
-    source: tuple[nn.Module, Inputs], target: tuple[nn.Module, Inputs], known: tuple[Uses, Uses] | None = None
+    source: tuple[nn.Module, Inputs],
+    target: tuple[nn.Module, Inputs],
+    known: tuple[Uses, Uses] | None = None,
+    recordings: Both | None = None,
 ) -> Prepared:
     """Fill, pair and judge the inputs of both sides. Neither model is changed; both hold numbers.
 
@@ -52,10 +55,11 @@ def prepare(
         source: The source and its inputs; tensors on the meta device are shapes, to be filled.
         target: The target and its inputs.
         known: What the inputs of both are to them, by argument path; None reads it off their graphs.
+        recordings: What was recorded of both already.
     """
     if known is None:
-        found = [uses_of(model, inputs) for model, inputs in (source, target)]
-        known = found[0], found[1]
+        first, second = recordings or both(source[0], target[0])
+        known = uses_of(first, source[1]), uses_of(second, target[1])
     ours, theirs = source[1], target[1]
     given = frozenset(_contents(source[1])), frozenset(_contents(target[1]))
     if is_blank(*source) or is_blank(*target):
@@ -87,13 +91,13 @@ def _unlike(ours: Inputs, theirs: Inputs) -> tuple[str, ...]:
     return (f"the source runs on {ours.source} and the target on {theirs.source}, which may not belong together",)
 
 
-def uses_of(model: nn.Module, inputs: Inputs) -> Uses:
+def uses_of(recordings: Recordings, inputs: Inputs) -> Uses:
     """What a model's inputs are to it; nothing where a single one is plain floats, or it cannot be traced."""
     leaves = [leaf for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
     if len(leaves) < 2 and all(leaf.is_floating_point() for leaf in leaves):
         return {}
     try:
-        return uses(trace(model, with_content(model, (inputs.args, inputs.kwargs))))
+        return uses(recordings.graph(with_content(recordings.model, (inputs.args, inputs.kwargs))))
     except AutomatchError:  # inputs that a model refuses, or code that cannot be recorded, are reported elsewhere
         return {}
 

@@ -23,6 +23,7 @@ from automatch.prove.trial import Draw, Setting, Trial, attempt
 from automatch.prove.verdict import unshown, verdicts
 from automatch.prove.weights import Manner, state, tables, wide
 from automatch.trace.inputs import Inputs, describe, needed
+from automatch.trace.recordings import Both
 from automatch.trace.undisturbed import undisturbed
 
 DRAWS = 3
@@ -177,7 +178,13 @@ def arrange(
     return setting, ProofRecord("nothing", "", 0, tolerance, *shapes, notes=notes)
 
 
-def prepared_for(source: nn.Module, target: nn.Module, source_inputs: object, target_inputs: object) -> Prepared:
+def prepared_for(
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object,
+    target_inputs: object,
+    recordings: Both | None = None,
+) -> Prepared:
     """What both models are run on, from what the caller gives.
 
     Raises:
@@ -185,7 +192,7 @@ def prepared_for(source: nn.Module, target: nn.Module, source_inputs: object, ta
         InputsError: Inputs are missing.
     """
     given = _inputs(source, source_inputs, "source"), _inputs(target, target_inputs, "target")
-    return prepare((source, given[0]), (target, given[1]))
+    return prepare((source, given[0]), (target, given[1]), recordings=recordings)
 
 
 def _inputs(model: nn.Module, given: object, label: str) -> Inputs:

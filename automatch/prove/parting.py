@@ -1,4 +1,4 @@
-"""The divergence of a conversion whose outputs differ: both models loaded with one draw, recorded, and compared."""
+"""The divergence of a conversion whose outputs differ: both models on the numbers of one draw, compared."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from automatch.prove.values import CLOSE, COARSE
 from automatch.prove.weights import Manner
 from automatch.trace.inputs import Inputs
 from automatch.trace.lines import blame
-from automatch.trace.program import record as recorded
+from automatch.trace.program import Program
+from automatch.trace.recordings import Both, both
 
-__all__ = ["DRAWS", "Parting", "closely", "parting"]
+__all__ = ["DRAWS", "Parting", "closely", "parting", "programs"]
 
 DRAWS = (Draw(1), Draw(1, Manner(temper=0.4)), Draw(0))
 """Draws that are tried until one shows where the models part; the first takes the example inputs as they are, last."""
@@ -44,6 +45,7 @@ def parting(
     seed: int = 0,
     prepared: Prepared | None = None,
     budget: Budget = UNBOUNDED,
+    recordings: Both | None = None,
 ) -> Parting:
     """Find where two models part whose outputs were seen to differ; never raises.
 
@@ -59,7 +61,9 @@ def parting(
         seed: Where all randomness starts.
         prepared: What both are run on, where that is known already.
         budget: How long it may take.
+        recordings: What was recorded of both already.
     """
+    recordings = recordings or both(source, target)
     reason = "all that the outputs are made of occurs on both sides; only its order differs"
     try:
         setting, _ = arrange(
@@ -68,7 +72,7 @@ def parting(
         for number, draw in enumerate(DRAWS, 1):
             if number > 1:
                 budget.check(f"before values were compared on draw {number} of {len(DRAWS)}", "the proof")
-            found = _of_draw(setting, draw, proof, sources)
+            found = _of_draw(setting, draw, proof, sources, recordings)
             if found is not None:
                 return Parting(found)
     except (AutomatchError, OutOfBudget) as error:
@@ -79,13 +83,28 @@ def parting(
     return Parting(None, reason)
 
 
-def _of_draw(
-    setting: Setting, draw: Draw, proof: ProofRecord, sources: Mapping[str, tuple[str, ...]] | None
-) -> Divergence | None:
+def programs(setting: Setting, draw: Draw, recordings: Both) -> tuple[Program, Program]:
+    """Both models as programs, on the weights and inputs of a draw.
+
+    Raises:
+        TraceError: A model cannot be recorded.
+        MappingError: The conversion gives keys or shapes that the target does not have.
+        TypeError: A model cannot be copied.
+    """
+    source, target = recordings
     with loaded(setting, draw) as ready:
-        ours, theirs = (
-            recorded(model, Inputs(*call)) for model, call in ((ready.source, ready.ours), (ready.target, ready.theirs))
-        )
+        ours = source.program(Inputs(*ready.ours), ready.source)
+        return ours, target.program(Inputs(*ready.theirs), ready.target)
+
+
+def _of_draw(
+    setting: Setting,
+    draw: Draw,
+    proof: ProofRecord,
+    sources: Mapping[str, tuple[str, ...]] | None,
+    recordings: Both,
+) -> Divergence | None:
+    ours, theirs = programs(setting, draw, recordings)
     differing = [output for output in proof.outputs if not output.gap <= proof.tolerance]
     outputs = [(output.source, output.target) for output in differing]
     gap = max((output.gap for output in differing), default=1.0)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from automatch.trace.program import wide_dtype
 from automatch.trace.weights import identity
+from automatch.trace.widened import Widened
+
+__all__ = ["WIDE", "Watch", "Widened", "has_narrow_constants"]
 
 WIDE = (torch.float64, torch.complex128)
 
@@ -38,24 +40,6 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does n
         made = func(*args, **(kwargs or {}))
         self.narrow = self.narrow or any(map(_is_narrow, pytree.tree_leaves((args, kwargs, made))))
         return made
-
-
-class Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
-    """Makes every operator that is asked for a narrower precision give float64."""
-
-    def __init__(self) -> None:
-        """Nothing is kept."""
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        args, kwargs = pytree.tree_map(wide_dtype, (args, dict(kwargs or {})))
-        return func(*args, **kwargs)
 
 
 def has_narrow_constants(model: nn.Module, kept: Collection[str]) -> bool:

@@ -17,6 +17,7 @@ from automatch.prove.conversion import DRAWS, Proof, prepared_for, prove_convers
 from automatch.prove.doubt import doubted
 from automatch.prove.loading import of_record
 from automatch.prove.parting import parting
+from automatch.trace.recordings import Both, both
 from automatch.trace.undisturbed import undisturbed
 
 
@@ -35,6 +36,7 @@ def prove(
     locate: bool = True,
     budget: Budget = UNBOUNDED,
     say: Callable[[str], None] | None = None,
+    recordings: Both | None = None,
 ) -> Proof:
     """Run both models on fresh weights under a mapping, and say what that showed; where they differ, where first.
 
@@ -52,6 +54,7 @@ def prove(
         locate: Whether to look for the place where outputs that differ first part.
         budget: How long it may take, as for `prove_conversion`.
         say: Told what begins.
+        recordings: What was recorded of both already.
 
     Raises:
         ModelError: A model is on the meta device.
@@ -60,14 +63,15 @@ def prove(
     """
     reads = {key for entry in record.entries for key in entry.sources}
     reads |= {key for weight in record.source.weights for key in weight.keys if not reads.isdisjoint(weight.keys)}
+    recordings = recordings or both(source, target)
     if prepared is None:
-        prepared = prepared_for(source, target, source_inputs, target_inputs)
+        prepared = prepared_for(source, target, source_inputs, target_inputs, recordings)
         warn(prepared, stacklevel=5)  # this function is wrapped
-    both = source, target, source_inputs, target_inputs
+    asked = source, target, source_inputs, target_inputs
     conversion = of_record(record, source)
     proof = prove_conversion(
         conversion,
-        *both,
+        *asked,
         reads=reads,
         draws=draws,
         seed=seed,
@@ -82,12 +86,13 @@ def prove(
     found = parting(
         proof.record,
         conversion,
-        *both,
+        *asked,
         sources=made_of,
         reads=reads,
         seed=seed,
         prepared=prepared,
         budget=budget,
+        recordings=recordings,
     )
     return replace(proof, record=replace(proof.record, divergence=found.sentences), parting=found)
 

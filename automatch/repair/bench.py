@@ -14,15 +14,14 @@ from automatch.inputs.prepare import Prepared
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Ran, compared
 from automatch.prove.loading import of_record
-from automatch.prove.parting import closely
+from automatch.prove.parting import closely, programs
 from automatch.prove.rightness import leading_to, right
 from automatch.prove.spelled import SPELLINGS
 from automatch.prove.steps import run
-from automatch.prove.trial import Draw, loaded
+from automatch.prove.trial import Draw
 from automatch.prove.values import CLOSE, COARSE, Known, apart, known, same_order
-from automatch.trace.inputs import Inputs
 from automatch.trace.program import Program
-from automatch.trace.program import record as recorded
+from automatch.trace.recordings import Both, both
 
 AGREE = 1e-7
 """How close outputs are that agree, in units of their entries; the proof that follows is stricter."""
@@ -127,8 +126,9 @@ def bench(
     target_inputs: object,
     seed: int,
     prepared: Prepared | None,
+    recordings: Both | None = None,
 ) -> Bench:
-    """Record both models on one draw of fresh weights.
+    """Both models as programs, on one draw of fresh weights.
 
     Raises:
         AutomatchError: A model or its inputs are not such that both can be recorded.
@@ -146,9 +146,7 @@ def bench(
         seed=seed,
         prepared=prepared,
     )
-    with loaded(setting, Draw(1)) as ready:
-        ours = recorded(ready.source, Inputs(*ready.ours))
-        theirs = recorded(ready.target, Inputs(*ready.theirs))
+    ours, theirs = programs(setting, Draw(1), recordings or both(source, target))
     # a run that was made already knows whether the models' own code computes in less than float64
     tolerance = start.tolerance if record.proof is None else record.proof.tolerance
     close = CLOSE if tolerance <= EXACT else COARSE

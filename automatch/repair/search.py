@@ -18,6 +18,7 @@ from automatch.prove.proof import prove
 from automatch.repair.bench import Bench, Standing, bench
 from automatch.repair.edits import Change, Edit, edits, on_columns, scaled
 from automatch.repair.families import Candidate, beside, changed, exchanges, family, replaced
+from automatch.trace.recordings import Both
 
 BUDGET = 250
 """Runs of the target, all candidates together."""
@@ -64,6 +65,7 @@ def repaired(
     prepared: Prepared | None = None,
     say: Callable[[str], None] | None = None,
     budget: Budget = UNBOUNDED,
+    recordings: Both | None = None,
 ) -> MappingRecord | None:
     """The mapping with its faults mended, or None where nothing helped; never raises for what a model does.
 
@@ -77,9 +79,10 @@ def repaired(
         prepared: What both are run on, where that is known already.
         say: Called with a short sentence where something was found.
         budget: How long the search may take.
+        recordings: What was recorded of both already.
     """
     try:
-        made = bench(record, source, target, source_inputs, target_inputs, seed, prepared)
+        made = bench(record, source, target, source_inputs, target_inputs, seed, prepared, recordings)
         values = made.changed(made.target.values, record.entries)
         search = _Search(record, made, made.stands(values), budget)
         if not _mended(search, say) or not search.labels:

@@ -59,7 +59,7 @@ def of_program(
         for spec in specs
         if isinstance(spec.arg, TensorArgument)
     }
-    return Recording(program.graph_module, origins)
+    return Recording(program.graph_module, origins, exported=program)
 
 
 def _origin(

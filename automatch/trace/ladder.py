@@ -21,7 +21,7 @@ from automatch.core.graph import Graph, Rung
 from automatch.errors import InputsError, ModelError, TraceError
 from automatch.interruption import let_through
 from automatch.trace import draft, export, names, recorder
-from automatch.trace.from_fx import convert
+from automatch.trace.from_fx import Converted, convert
 from automatch.trace.imagine import imagined
 from automatch.trace.inputs import Inputs, derived, describe, fitted, missing, normalise, signature
 from automatch.trace.isolate import duplicate, stand_in
@@ -51,6 +51,54 @@ _LADDER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A module as a rung recorded it.
+
+    Attributes:
+        rung: The rung.
+        recording: What it gave.
+        converted: The same as nodes of a graph.
+    """
+
+    rung: Rung
+    recording: Recording
+    converted: Converted
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What the ladder came to.
+
+    Attributes:
+        take: What the first rung gave that could record the module; None where none could.
+        failures: Why those before it could not.
+    """
+
+    take: Take | None
+    failures: tuple[str, ...] = ()
+
+
+Taking: TypeAlias = Callable[[nn.Module, Inputs, Inventory, Progress], Tried]
+"""Records a module on inputs that fit it; told what begins."""
+
+
+def tried(model: nn.Module, inputs: Inputs, inventory: Inventory, say: Progress) -> Tried:
+    """Record a module on the first rung that can."""
+    failures: list[str] = []
+    for attempt in _LADDER:
+        if ("meta" if _has_meta(model) else "real") not in attempt.on:
+            continue
+        say(f"tracing {type(model).__name__} with {attempt.said}")
+        try:
+            recording = attempt.record(model, inputs, inventory)
+            return Tried(Take(attempt.rung, recording, convert(recording)), tuple(failures))
+        except Exception as error:  # torch and the model's own code raise whatever they like
+            let_through(error)
+            failures.append(f"{attempt.said} failed: {blame(error)}")
+    return Tried(None, tuple(failures))
+
+
 def trace(
     side: Side,
     inputs: object = None,
@@ -59,6 +107,7 @@ def trace(
     allow_untraced: bool = False,
     names_only: bool = False,
     progress: Progress | None = None,
+    taking: Taking = tried,
 ) -> Graph:
     """Record one side of a match as a graph.
 
@@ -75,6 +124,7 @@ def trace(
         allow_untraced: Whether a module that cannot be recorded is taken by names and shapes alone.
         names_only: Whether a module's code is left aside: names and shapes are all that is asked for.
         progress: Called with a line of text before each slow step.
+        taking: What records a module; the ladder, or one that keeps what the ladder gives.
 
     Raises:
         InputsError: Inputs are missing, or the model's forward refuses them.
@@ -87,7 +137,7 @@ def trace(
         inventory = of_module(side)
         return Graph(inventory.weights, notes=inventory.notes, name=type(side).__name__, sizes=sizes_of(side))
     if isinstance(side, nn.Module):
-        return _of_module(side, inputs, label, allow_untraced, say)
+        return _of_module(side, inputs, label, allow_untraced, say, taking)
     if isinstance(side, ExportedProgram):
         return _of_program(side)
     if isinstance(side, Mapping):
@@ -106,41 +156,33 @@ def _silent(_line: str) -> None:
     return None
 
 
-def _of_module(model: nn.Module, given: object, label: str, allow_untraced: bool, say: Progress) -> Graph:
+def _of_module(
+    model: nn.Module, given: object, label: str, allow_untraced: bool, say: Progress, taking: Taking
+) -> Graph:
     lazy = [name for name, value in model.named_parameters() if is_lazy(value)]
     if lazy:
         raise ModelError(f"the {label} model has parameters without a shape yet: {lazy[0]}.\nNext: run it once.")
     inventory = of_module(model)
     untraced = Graph(inventory.weights, notes=inventory.notes, name=type(model).__name__, sizes=sizes_of(model))
-    found = derived(model) if given is None else normalise(given)
-    if found is None and not allow_untraced:
+    asked = derived(model) if given is None else normalise(given)
+    if asked is None and not allow_untraced:
         raise missing(model, label)
-    if found is None:
+    if asked is None:
         return replace(untraced, notes=(*untraced.notes, "not traced: no example inputs"))
-    inputs = fitted(model, found)
-    failures: list[str] = []
-    for attempt in _LADDER:
-        if ("meta" if _has_meta(model) else "real") not in attempt.on:
-            continue
-        say(f"{label}: tracing {type(model).__name__} with {attempt.said}")
-        try:
-            converted = convert(attempt.record(model, inputs, inventory))
-        except Exception as error:  # torch and the model's own code raise whatever they like
-            let_through(error)
-            failures.append(f"{attempt.said} failed: {blame(error)}")
-            continue
-        notes = (*untraced.notes, *failures, *converted.notes)
-        return replace(
-            untraced, nodes=converted.nodes, outputs=converted.outputs, rung=attempt.rung, notes=tuple(notes)
-        )
+    inputs = fitted(model, asked)
+    found = taking(model, inputs, inventory, lambda sentence: say(f"{label}: {sentence}"))
+    if found.take is not None:
+        made = found.take.converted
+        notes = (*untraced.notes, *found.failures, *made.notes)
+        return replace(untraced, nodes=made.nodes, outputs=made.outputs, rung=found.take.rung, notes=notes)
     _refuse_misfit(model, inputs, label)
     if allow_untraced:
-        return replace(untraced, notes=(*untraced.notes, *failures))
+        return replace(untraced, notes=(*untraced.notes, *found.failures))
     raise TraceError(
         "\n".join(
             [
                 f"the {label} model {type(model).__name__} could not be traced:",
-                *(f"  {failure}" for failure in failures),
+                *(f"  {failure}" for failure in found.failures),
                 f"Next: change what stopped it, or pass model.state_dict() as the {label} (or allow_untraced=True) "
                 "to match by names and shapes alone.",
             ]

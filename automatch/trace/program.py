@@ -1,22 +1,24 @@
-"""A model as a program that can be run again on any weights: the recorded fx graph with its leaves named.
+"""A model as a program that can be run again on any weights and inputs: the recorded fx graph with its leaves named.
 
 Where `ladder.trace` gives a graph for comparing roles, this gives one for running: in float64 throughout, without
 in-place operators, with recurrent layers spelled out step by step, so that every use of a weight is an operand of a
-plain operator.
+plain operator. Both come from one recording (`recordings`): a model is recorded as it stands, its weights are leaves,
+and every precision that its code asks for is float64 in the program.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import torch
 import torch._decomp.decompositions as _decompositions
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, TensorArgument
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -26,7 +28,9 @@ from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs
 from automatch.trace.isolate import duplicate, stand_in
 from automatch.trace.lines import blame
+from automatch.trace.recording import Recording
 from automatch.trace.weights import Inventory, identity, of_module, origin_of
+from automatch.trace.widened import wide, wide_copy, wide_dtype, widened
 
 aten = torch.ops.aten
 _RECURRENT: dict[Any, Callable[..., Any]] = {
@@ -35,7 +39,6 @@ _RECURRENT: dict[Any, Callable[..., Any]] = {
     aten.rnn_tanh.input: _decompositions.rnn_tanh_input,
     aten.rnn_relu.input: _decompositions.rnn_relu_input,
 }
-_NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _GUARDS = ("_assert", "_check", "_guards", "sym_constrain")
 
 
@@ -47,9 +50,9 @@ class Program:
         graph: Its operators in execution order, none of which writes to its operands.
         weights: By placeholder, the `Weight.name` that it stands for; tied weights share one name.
         fixed: By placeholder, its value: inputs of the recorded run, and constants.
-        inputs: The placeholders in `fixed` that are inputs of the model.
+        inputs: The placeholders in `fixed` that are inputs of the model; the graph has them in the order of its call.
         outputs: The tensors that the model returned, in order.
-        values: The model's own weights in float64, by `Weight.name`.
+        values: Weights in float64, by `Weight.name`.
         inventory: The model's state dict without its tensors.
         rung: The rung of the ladder that recorded it.
     """
@@ -63,6 +66,24 @@ class Program:
     inventory: tuple[Weight, ...]
     rung: Rung
 
+    def on(self, inputs: Inputs, values: Mapping[str, Tensor]) -> Program:
+        """The same program on other content of the same shapes.
+
+        Args:
+            inputs: Inputs in place of those of the recorded run.
+            values: Weights, by `Weight.name`, in place of the model's own.
+
+        Example:
+            >>> model, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> program = record(model, Inputs((x,), {}))
+            >>> outputs_of(program.on(Inputs((3 * x,), {}), {"weight": 2 * x}))
+            (tensor([[6.]], dtype=torch.float64),)
+        """
+        given = [leaf for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
+        places = [node for node in self.graph.nodes if node in self.inputs]
+        fixed = {**self.fixed, **dict(zip(places, map(wide, given), strict=True))}
+        return replace(self, fixed=fixed, values={name: wide(value) for name, value in values.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
@@ -74,7 +95,7 @@ class _Leaf:
 
 
 def record(model: nn.Module, inputs: Inputs) -> Program:
-    """Record a model in float64, on inputs in float64; the caller's model is not changed.
+    """Record a model by itself, in float64 on inputs in float64; the caller's model is not changed.
 
     Raises:
         TraceError: No rung could record it.
@@ -83,13 +104,72 @@ def record(model: nn.Module, inputs: Inputs) -> Program:
     failures: list[str] = []
     for rung, attempt in _RUNGS:
         try:
-            with stand_in(model, _wide_copy) as copied:
+            with stand_in(model, wide_copy) as copied:
                 copied.double()
-                return attempt(copied, _widened(inputs), inventory, rung)
+                made = attempt(copied, widened(inputs), inventory, rung)
+                outputs_of(made)
+                return made
         except Exception as error:  # torch and the model's own code raise whatever they like
             let_through(error)
             failures.append(f"{rung}: {blame(error)}")
     raise TraceError("\n".join(["the model could not be recorded for running:", *(f"  {line}" for line in failures)]))
+
+
+def of_recording(recording: Recording, model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
+    """The program of a model that was recorded as it stands, whatever its precision; it has no values of weights yet.
+
+    Args:
+        recording: The recording; it is not changed.
+        model: The model.
+        inputs: What it was recorded on.
+        inventory: Its state dict.
+        rung: The rung that recorded it.
+
+    Raises:
+        NotImplementedError: What was recorded writes to views, or holds recurrent layers in one piece.
+    """
+    if recording.exported is not None:
+        return _of_exported(recording.exported, model, inputs, inventory, rung)
+    if any(node.target in _RECURRENT for node in recording.module.graph.nodes):
+        raise NotImplementedError("a recorded run holds recurrent layers in one piece")
+    copied = fx.Graph()
+    copied.output(copied.graph_copy(recording.module.graph, {}))
+    return _of_run(fx.GraphModule(recording.module, copied), model, inputs, inventory, rung)
+
+
+def outputs_of(program: Program) -> tuple[Tensor, ...]:
+    """What a program gives on its weights and inputs; sizes that the recorder left open are known from then on.
+
+    What was recorded and cannot be run again fails here.
+    """
+    found: dict[fx.Node, Any] = {}
+    wanted = set(program.outputs)
+    for node, value in _computed(program):
+        node.meta["val"] = pytree.tree_map(_shape_alone, value)
+        if node in wanted:
+            found[node] = value
+    return tuple(found[node] for node in program.outputs)
+
+
+def _computed(program: Program) -> Iterator[tuple[fx.Node, Any]]:
+    """Every value on the program's inputs and weights, each held until its last reader is done."""
+    last: dict[fx.Node, list[fx.Node]] = {}
+    seen: set[fx.Node] = set()
+    for node in reversed(program.graph.nodes):
+        last[node] = [read for read in node.all_input_nodes if read not in seen]
+        seen.update(node.all_input_nodes)
+    env: dict[fx.Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            env[node] = program.values[program.weights[node]] if node in program.weights else program.fixed[node]
+        else:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+            with torch.no_grad():
+                env[node] = node.target(*args, **kwargs)
+            args = kwargs = None
+        yield node, env[node]
+        for read in (*last[node], *(() if node in seen else (node,))):
+            del env[read]
 
 
 def name_of(node: fx.Node) -> str:
@@ -106,10 +186,15 @@ def _exported(
     export: Callable[..., ExportedProgram], model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung
 ) -> Program:
     program = export(model, inputs.args, inputs.kwargs, strict=False)
+    return _with_own(_of_exported(program, model, inputs, inventory, rung), model)
+
+
+def _of_exported(
+    program: ExportedProgram, model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung
+) -> Program:
     if any(_is_compound(node) for node in program.graph.nodes):
         program = program.run_decompositions(_RECURRENT)
-    state = model.state_dict(keep_vars=True)
-    now = _inventory_of(inventory, state)
+    now = _inventory_of(inventory, model.state_dict(keep_vars=True))
     own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     given = iter(pytree.tree_leaves((inputs.args, inputs.kwargs)))
     leaves: dict[str, _Leaf] = {}
@@ -121,14 +206,13 @@ def _exported(
         path = spec.target or name
         held = own.get(path, program.constants.get(path))
         leaves[name] = _of_tensor(now, path, held)
-    return _program(program.graph_module, leaves, _values(now, state), inventory, rung)
+    returned = [spec.kind == OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs]
+    return _program(program.graph_module, leaves, inventory, rung, returned)
 
 
 def _run(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
     flat, spec = pytree.tree_flatten((inputs.args, inputs.kwargs))
     given = [index for index, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
-    state = model.state_dict(keep_vars=True)
-    now = _inventory_of(inventory, state)
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
     def run(weights: list[Tensor], tensors: list[Tensor]) -> Any:
@@ -145,11 +229,19 @@ def _run(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> 
         pre_dispatch=True,
         _error_on_data_dependent_ops=False,
     )([duplicate(tensor) for tensor in own.values()], [duplicate(flat[index]) for index in given])
+    return _with_own(_of_run(recorded, model, inputs, inventory, rung), model)
+
+
+def _of_run(recorded: fx.GraphModule, model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
+    """A recorded run, whose placeholders are the model's tensors and then its inputs; the graph is changed."""
+    now = _inventory_of(inventory, model.state_dict(keep_vars=True))
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     found = [_of_tensor(now, path, tensor) for path, tensor in own.items()]
-    found += [_Leaf(None, flat[index], is_input=True) for index in given]
+    leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))
+    found += [_Leaf(None, leaf, is_input=True) for leaf in leaves if isinstance(leaf, Tensor)]
     _write_to_copies(recorded.graph)
     names = [node.name for node in recorded.graph.nodes if node.op == "placeholder"]
-    return _program(recorded, dict(zip(names, found, strict=True)), _values(now, state), inventory, rung)
+    return _program(recorded, dict(zip(names, found, strict=True)), inventory, rung)
 
 
 def _drafted(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung) -> Program:
@@ -162,8 +254,7 @@ def _drafted(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung)
     args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (inputs.args, inputs.kwargs))
     with torch.no_grad():
         wanted = [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
-    env = _values_of(program)
-    made = [env[node] for node in program.outputs]
+    made = outputs_of(program)
     if len(made) == len(wanted) and not all(map(_close, made, wanted)):
         raise RuntimeError("the draft gives other outputs than the model")
     return program
@@ -218,8 +309,10 @@ def _of_tensor(inventory: Inventory, path: str, held: Any) -> _Leaf:
     return _Leaf(origin.name) if origin.kind == "weight" else _Leaf(None, held)
 
 
-def _values(inventory: Inventory, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {weight.name: state[weight.name].detach().clone() for weight in inventory.weights}
+def _with_own(program: Program, model: nn.Module) -> Program:
+    """A program on the weights of the model that was recorded."""
+    state = model.state_dict(keep_vars=True)
+    return replace(program, values={weight.name: state[weight.name].detach().clone() for weight in program.inventory})
 
 
 def _is_compound(node: fx.Node) -> bool:
@@ -230,23 +323,14 @@ def _is_compound(node: fx.Node) -> bool:
     return isinstance(target, torch._ops.OpOverload) and (target._schema.is_mutable or target in _RECURRENT)
 
 
-def _wide_copy(tensor: Tensor) -> Tensor:
-    copied = tensor.detach().clone()
-    copied = copied.double() if copied.is_floating_point() else copied
-    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
-
-
-def _widened(inputs: Inputs) -> Inputs:
-    def wide(value: Any) -> Any:
-        return value.detach().double() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    args, kwargs = pytree.tree_map(wide, (inputs.args, inputs.kwargs))
-    return Inputs(args, kwargs, inputs.source)
-
-
 def _program(
-    module: fx.GraphModule, leaves: Mapping[str, _Leaf], values: dict[str, Tensor], inventory: Inventory, rung: Rung
+    module: fx.GraphModule,
+    leaves: Mapping[str, _Leaf],
+    inventory: Inventory,
+    rung: Rung,
+    returned: Sequence[bool] | None = None,
 ) -> Program:
+    """A recorded graph as a program without values; `returned` says which outputs are the model's (None: all)."""
     graph = fx.Graph()
     env: dict[fx.Node, Any] = {}
     weights: dict[fx.Node, str] = {}
@@ -266,48 +350,23 @@ def _program(
                 weights[made] = leaf.weight
                 by_name[leaf.weight] = made
                 continue
-            fixed[made] = _widened(Inputs((leaf.value,), {})).args[0]
+            fixed[made] = wide(leaf.value)
             if leaf.is_input:
                 inputs.add(made)
         elif node.op == "output":
-            flat = pytree.tree_leaves(fx.map_arg(node.args[0], env.__getitem__))
+            given: Any = node.args[0] if returned is None else tuple(compress(node.args[0], returned))
+            flat = pytree.tree_leaves(fx.map_arg(given, env.__getitem__))
             outputs = tuple(item for item in flat if isinstance(item, fx.Node))
         elif node.op == "call_function" and not name_of(node).startswith(_GUARDS):
             args, kwargs = fx.map_arg((node.args, node.kwargs), env.get)
             args, kwargs = pytree.tree_map(wide_dtype, (args, kwargs))
             env[node] = made = graph.create_node("call_function", node.target, args, kwargs)
             made.meta = dict(node.meta)
-    program = Program(graph, weights, fixed, frozenset(inputs), outputs, values, inventory.weights, rung)
-    _note_shapes(program)
-    return program
-
-
-def _note_shapes(program: Program) -> None:
-    """Run it once: sizes that the recorder left open are known then, and what cannot be rerun fails here."""
-    for node, value in _values_of(program).items():
-        node.meta["val"] = pytree.tree_map(_shape_alone, value)
-
-
-def _values_of(program: Program) -> dict[fx.Node, Any]:
-    """Every value on the recorded inputs and the model's own weights."""
-    env: dict[fx.Node, Any] = {}
-    with torch.no_grad():
-        for node in program.graph.nodes:
-            if node.op == "placeholder":
-                env[node] = program.values[program.weights[node]] if node in program.weights else program.fixed[node]
-                continue
-            args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
-            env[node] = node.target(*args, **kwargs)
-    return env
+    return Program(graph, weights, fixed, frozenset(inputs), outputs, {}, inventory.weights, rung)
 
 
 def _shape_alone(value: Any) -> Any:
     return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
-
-
-def wide_dtype(value: Any) -> Any:
-    """Float64 in place of a narrower dtype that the model's code asks for; anything else as it is."""
-    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import fx, nn
+from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class Recording:
             recording has already taken in.
         shared_modules: For every further path that leads to a module, the path that `named_modules` gives it.
         notes: What a reader of the evidence should know about this recording.
+        exported: What the graph was taken from, where torch exported it; None for one recorded run.
     """
 
     module: fx.GraphModule
     origins: Mapping[str, Origin]
     shared_modules: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    exported: ExportedProgram | None = None
 
 
 ONE_PATH = "recorded along the branches that these inputs take: what they do not reach is not in the graph"
