@@ -55,6 +55,7 @@ class Bench:
     """Two recorded models.
 
     Attributes:
+        origin: The source's program.
         source: The source's steps.
         target: The target's program.
         state: The source's weights, by every key.
@@ -64,6 +65,7 @@ class Bench:
         close: How close two numbers must be to be the same.
     """
 
+    origin: Program
     source: Ran
     target: Program
     state: Mapping[str, Tensor]
@@ -155,7 +157,7 @@ def bench(
     ran = run(ours, SPELLINGS)
     state = {key: ours.values[weight.name] for weight in record.source.weights for key in weight.keys}
     names = {key: weight.name for weight in record.target.weights for key in weight.keys}
-    return Bench(ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
+    return Bench(ours, ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
 
 
 def _outputs(record: MappingRecord, ours: Program, theirs: Program) -> tuple[tuple[int, int], ...]:

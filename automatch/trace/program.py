@@ -162,7 +162,7 @@ def _drafted(model: nn.Module, inputs: Inputs, inventory: Inventory, rung: Rung)
     args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (inputs.args, inputs.kwargs))
     with torch.no_grad():
         wanted = [leaf for leaf in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(leaf, Tensor)]
-    env = _values_of(program)
+    env = values_of(program)
     made = [env[node] for node in program.outputs]
     if len(made) == len(wanted) and not all(map(_close, made, wanted)):
         raise RuntimeError("the draft gives other outputs than the model")
@@ -284,12 +284,12 @@ def _program(
 
 def _note_shapes(program: Program) -> None:
     """Run it once: sizes that the recorder left open are known then, and what cannot be rerun fails here."""
-    for node, value in _values_of(program).items():
+    for node, value in values_of(program).items():
         node.meta["val"] = pytree.tree_map(_shape_alone, value)
 
 
-def _values_of(program: Program) -> dict[fx.Node, Any]:
-    """Every value on the recorded inputs and the model's own weights."""
+def values_of(program: Program) -> dict[fx.Node, Any]:
+    """What every node computes on the recorded inputs and the program's own weights."""
     env: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in program.graph.nodes:

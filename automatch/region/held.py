@@ -1,0 +1,115 @@
+"""Which values of two programs in one run may be held fixed while a part behind them is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from automatch.core.mapping import MappingRecord
+from automatch.prove.divergence import Ran
+from automatch.prove.steps import Step
+from automatch.prove.values import same_content, same_layout, telling
+from automatch.trace.program import Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Half:
+    """One of two models in one run.
+
+    Attributes:
+        program: Its program, with the weights of this run.
+        ran: Its steps.
+        alike: The nodes whose value the other side holds as well, in the same order but for whole axes.
+    """
+
+    program: Program
+    ran: Ran
+    alike: frozenset[fx.Node]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Which weights of both sides a mapping makes of each other, by the names that programs give them.
+
+    Attributes:
+        sources: By target weight, the source weights that it is made of.
+        targets: By source weight, the target weights that are made of it.
+    """
+
+    sources: Mapping[str, frozenset[str]]
+    targets: Mapping[str, frozenset[str]]
+
+    def closed(self, names: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Target weights with all that are made of the same source weights, and these; first the source's."""
+        theirs, ours = frozenset(names), frozenset[str]()
+        while True:
+            ours = ours.union(*(self.sources.get(name, frozenset()) for name in theirs))
+            more = theirs.union(*(self.targets.get(name, frozenset()) for name in ours))
+            if more == theirs:
+                return ours, theirs
+            theirs = more
+
+
+def links(record: MappingRecord) -> Links:
+    """Which weights a mapping makes of each other."""
+    ours = {key: weight.name for weight in record.source.weights for key in weight.keys}
+    theirs = {key: weight.name for weight in record.target.weights for key in weight.keys}
+    sources: dict[str, set[str]] = {}
+    targets: dict[str, set[str]] = {}
+    for entry in record.entries:
+        name = theirs.get(entry.target, entry.target)
+        for key in entry.sources:
+            sources.setdefault(name, set()).add(ours[key])
+            targets.setdefault(ours[key], set()).add(name)
+    return Links({name: frozenset(made) for name, made in sources.items()}, {k: frozenset(v) for k, v in targets.items()})
+
+
+def alike(ours: Sequence[Step], theirs: Sequence[Step], close: float) -> tuple[frozenset[fx.Node], frozenset[fx.Node]]:
+    """The nodes of both sides that hold the same numbers in the same order, but for whole axes that change places."""
+    beside: dict[int, list[Step]] = {}
+    for step in _whole(ours):
+        beside.setdefault(step.value.numel(), []).append(step)
+    first: set[fx.Node] = set()
+    second: set[fx.Node] = set()
+    for step in _whole(theirs):
+        for other in beside.get(step.value.numel(), ()):
+            if same_content(step.value, other.value, close) and same_layout(step, other, close):
+                assert step.node is not None
+                assert other.node is not None
+                second.add(step.node)
+                first.add(other.node)
+    return frozenset(first), frozenset(second)
+
+
+def fixed(half: Half, suspected: Collection[str], sums: bool) -> frozenset[fx.Node]:
+    """The nodes whose values are held fixed: alike on both sides, and made without a suspected weight.
+
+    Args:
+        half: The side.
+        suspected: Its weights that are to be searched.
+        sums: Whether only sums of several values are held, which are where the branches of a network meet.
+    """
+    met = {step.node for step in half.ran[0] if step.op == "add" and len(step.operands) > 1}
+    touched: set[fx.Node] = set()
+    for node in half.program.graph.nodes:
+        own = half.program.weights.get(node) in suspected if node in half.program.weights else False
+        if own or any(item in touched for item in node.all_input_nodes):
+            touched.add(node)
+    return frozenset(node for node in half.alike - touched if node.op != "placeholder" and (not sums or node in met))
+
+
+def _whole(steps: Sequence[Step]) -> Iterator[Step]:
+    """The steps that are the value of a node, and say something."""
+    last = {step.node: step.index for step in steps}
+    for step in steps:
+        if last[step.node] == step.index and step.value.numel() > 1 and telling(step.value).numel():
+            yield step
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether a node's value is one tensor of floating-point numbers."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
