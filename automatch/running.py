@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from torch import nn
@@ -14,13 +15,17 @@ from automatch.exact import Budget, Exact, completed, exact_entries, joined, res
 from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.prove import prove, with_proof
-from automatch.repair import repaired
+from automatch.region import searched_region
+from automatch.repair import bench_or_none, repaired
 
 WRONG = 1e-5
 """A gap from which on a wrong weight may be the cause; below, numbers that somebody rounded to float32 are."""
 
 SAME = "give both models inputs of the same content on which they give outputs of the same shape"
 """What to do where nothing could be compared."""
+
+FEW = 12
+"""Runs of the target that other readings of a few weights may cost before anything is searched."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -62,21 +67,44 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
     """The mapping that a run of both models confirms, or the structural one with what speaks against it.
 
     1. The structural answer is run. Where outputs agree, that is all: what is left open moves no output.
-    2. Else gradients are searched for a correspondence, element by element; what they find, joined with structure
-       where they are silent, is run.
-    3. Where none agrees, the likeliest is kept, with the place where the models part.
+    2. Else what is wrong is sought where the models part: a few weights are read differently, then that part of both
+       programs is searched.
+    3. Only where that does not help, gradients of the whole models are searched for a correspondence, element by
+       element; what they find, joined with structure where they are silent, is run.
+    4. Where none agrees, the likeliest is kept, with the place where the models part.
     """
     first = structural if resized(structural) else bench.judged(structural)
     if _agrees(first):
         # what is open now moves no output, so that gradients say nothing of it
         return max([first, *_filled(bench, first)], key=_rank)
     budget = Budget.of(budget_s)
+    for mended in _mended(bench, first, budget):
+        judged = bench.judged(mended)
+        if _agrees(judged):
+            return max([judged, *_filled(bench, judged)], key=_rank)
     exact = _searched(bench, budget)
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
             return judged
     return _unconfirmed(bench, structural, exact, budget)
+
+
+def _mended(bench: Bench, refuted: MappingRecord, budget: Budget) -> Iterator[MappingRecord]:
+    """The mapping with what is wrong where the models part found there, cheapest way first; none where it is not."""
+    if _gap(refuted) < WRONG:
+        return
+    both, options = (bench.source, bench.target), {"prepared": bench.prepared, "say": bench.say, "budget": budget}
+    made = bench_or_none(refuted, *both, prepared=bench.prepared)
+    if made is None:
+        return
+    for mended in (
+        partial(repaired, refuted, *both, None, None, made=made, most=FEW, **options),
+        partial(searched_region, refuted, *both, made=made, **options),
+    ):
+        found = mended()
+        if found is not None:
+            yield found
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:

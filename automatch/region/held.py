@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import fx
 from automatch.core.mapping import MappingRecord
 from automatch.prove.divergence import Ran
 from automatch.prove.steps import Step
-from automatch.prove.values import same_content, same_layout, telling
+from automatch.prove.values import same_layout, telling
 from automatch.trace.program import Program
 
 
@@ -69,19 +70,23 @@ def links(record: MappingRecord) -> Links:
 
 def alike(ours: Sequence[Step], theirs: Sequence[Step], close: float) -> tuple[frozenset[fx.Node], frozenset[fx.Node]]:
     """The nodes of both sides that hold the same numbers in the same order, but for whole axes that change places."""
-    beside: dict[int, list[Step]] = {}
-    for step in _whole(ours):
-        beside.setdefault(step.value.numel(), []).append(step)
-    first: set[fx.Node] = set()
-    second: set[fx.Node] = set()
+    order = sorted(((_mark(step), step) for step in _whole(ours)), key=lambda row: row[0])
+    marks = [mark for mark, _ in order]
+    first: set[fx.Node | None] = set()
+    second: set[fx.Node | None] = set()
     for step in _whole(theirs):
-        for other in beside.get(step.value.numel(), ()):
-            if same_content(step.value, other.value, close) and same_layout(step, other, close):
-                assert step.node is not None
-                assert other.node is not None
+        count, size = _mark(step)
+        start, stop = (bisect(marks, (count, size * (1 + side * 10 * close))) for side in (-1, 1))
+        for _, other in order[start:stop]:
+            if same_layout(step, other, close):
                 second.add(step.node)
                 first.add(other.node)
-    return frozenset(first), frozenset(second)
+    return frozenset(filter(None, first)), frozenset(filter(None, second))
+
+
+def _mark(step: Step) -> tuple[int, float]:
+    """What two values with the same numbers have in common, whatever their order."""
+    return step.value.numel(), float(step.value.nan_to_num(0, 0, 0).square().sum())
 
 
 def fixed(half: Half, suspected: Collection[str], sums: bool) -> frozenset[fx.Node]:

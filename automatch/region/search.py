@@ -55,7 +55,7 @@ def searched_region(
     prepared: Prepared | None,
     say: Callable[[str], None],
     budget: Budget,
-    seed: int = 0,
+    made: Bench | None = None,
 ) -> MappingRecord | None:
     """The mapping with what is wrong in it searched where the models part, or None where that did not help.
 
@@ -73,11 +73,11 @@ def searched_region(
         prepared: What both are run on.
         say: Told what begins.
         budget: How long the search may take.
-        seed: Where all randomness starts.
+        made: Both models as they were recorded under this mapping, where they were.
     """
     try:
         budget.check("before the place where the models part was searched")
-        made = bench(record, source, target, None, None, seed, prepared)
+        made = made or bench(record, source, target, None, None, 0, prepared)
         standing = made.stands(made.changed(made.target.values, record.entries))
         search = _Search(record, made, standing, budget, say, values_of(made.origin))
         while not search.standing.agrees:

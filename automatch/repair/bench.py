@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from automatch.apply.fill import compute
 from automatch.core.mapping import Entry, MappingRecord
+from automatch.errors import AutomatchError
 from automatch.inputs.prepare import Prepared
+from automatch.interruption import let_through
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Ran, compared
 from automatch.prove.loading import of_record
@@ -119,6 +121,24 @@ class Bench:
             return compared(self.source, standing.ran, standing.values, differing, output_gap=gap, close=close)
 
         return closely(seen, self.close == CLOSE, gap)
+
+
+def bench_or_none(
+    record: MappingRecord,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object = None,
+    target_inputs: object = None,
+    *,
+    seed: int = 0,
+    prepared: Prepared | None = None,
+) -> Bench | None:
+    """`bench`, or None where both models cannot be recorded."""
+    try:
+        return bench(record, source, target, source_inputs, target_inputs, seed, prepared)
+    except (AutomatchError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        let_through(error)
+        return None
 
 
 def bench(

@@ -37,6 +37,7 @@ class _Search:
     bench: Bench
     standing: Standing
     budget: Budget = UNBOUNDED
+    most: int = BUDGET
     tried: int = 0
     labels: dict[str, str] | None = None
 
@@ -64,6 +65,8 @@ def repaired(
     prepared: Prepared | None = None,
     say: Callable[[str], None] | None = None,
     budget: Budget = UNBOUNDED,
+    made: Bench | None = None,
+    most: int = BUDGET,
 ) -> MappingRecord | None:
     """The mapping with its faults mended, or None where nothing helped; never raises for what a model does.
 
@@ -77,11 +80,14 @@ def repaired(
         prepared: What both are run on, where that is known already.
         say: Called with a short sentence where something was found.
         budget: How long the search may take.
+        made: Both models as they were recorded under this mapping, where they were.
+        most: How many runs of the target it may take.
     """
     try:
-        made = bench(record, source, target, source_inputs, target_inputs, seed, prepared)
+        budget.check("before it repaired anything")
+        made = made or bench(record, source, target, source_inputs, target_inputs, seed, prepared)
         values = made.changed(made.target.values, record.entries)
-        search = _Search(record, made, made.stands(values), budget)
+        search = _Search(record, made, made.stands(values), budget, most)
         if not _mended(search, say) or not search.labels:
             return None
         both = source, target, source_inputs, target_inputs
@@ -110,7 +116,7 @@ def _mended(search: _Search, say: Callable[[str], None] | None) -> bool:
 def _better(search: _Search, found: Divergence) -> tuple[Candidate, Standing] | None:
     """The first candidate under which more of the target is right; made to all layers, if that is better still."""
     for choice in _candidates(search, found):
-        if search.tried >= BUDGET:
+        if search.tried >= search.most:
             return None
         search.budget.check("repairing")
         stood = [(choice[0], search.look(choice[0]))]
