@@ -49,6 +49,7 @@ class Sides:
         held: What is held fixed in the source, and in the target.
         links: Which weights are made of each other.
         outputs: Which outputs are compared.
+        anywhere: Whether a region may end in a value whose order no stream decides.
     """
 
     source: Half
@@ -56,6 +57,7 @@ class Sides:
     held: tuple[frozenset[fx.Node], frozenset[fx.Node]]
     links: Links
     outputs: Sequence[tuple[int, int]]
+    anywhere: bool = False
 
 
 def regions(sides: Sides, suspected: Collection[str]) -> Iterator[Region]:
@@ -117,12 +119,9 @@ def _open(sides: Sides, place: int) -> list[fx.Node]:
     half = (sides.source, sides.target)[place]
     program: Program = half.program
     wanted = ancestors(program.outputs[pair[place]] for pair in sides.outputs)
-    reached = {step.node for step in half.ran[0]}
-    return [
-        node
-        for node in program.graph.nodes
-        if node in wanted and node in reached and node not in half.alike and node.op != "placeholder" and is_number(node)
-    ]
+    reached = {step.node for step in half.ran[0]} if sides.anywhere else half.ordered
+    chosen = (node for node in program.graph.nodes if node in wanted and node in reached and node not in half.alike)
+    return [node for node in chosen if node.op != "placeholder" and is_number(node)]
 
 
 def _common(links: Links, names: frozenset[str], place: int) -> frozenset[str]:

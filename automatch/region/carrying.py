@@ -1,4 +1,4 @@
-"""What was found in one block, as a proposal for the others: the same expressions, of the weights with their numbers."""
+"""What was found in one block, as a proposal for the others: the same expressions, of weights with their numbers."""
 
 from __future__ import annotations
 

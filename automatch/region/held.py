@@ -24,11 +24,13 @@ class Half:
         program: Its program, with the weights of this run.
         ran: Its steps.
         alike: The nodes whose value the other side holds as well, in the same order but for whole axes.
+        ordered: The nodes whose order the network's stream decides, and no product alone.
     """
 
     program: Program
     ran: Ran
     alike: frozenset[fx.Node]
+    ordered: frozenset[fx.Node]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,9 @@ def links(record: MappingRecord) -> Links:
         for key in entry.sources:
             sources.setdefault(name, set()).add(ours[key])
             targets.setdefault(ours[key], set()).add(name)
-    return Links({name: frozenset(made) for name, made in sources.items()}, {k: frozenset(v) for k, v in targets.items()})
+    return Links(
+        {name: frozenset(made) for name, made in sources.items()}, {k: frozenset(v) for k, v in targets.items()}
+    )
 
 
 def alike(ours: Sequence[Step], theirs: Sequence[Step], close: float) -> tuple[frozenset[fx.Node], frozenset[fx.Node]]:
@@ -89,21 +93,35 @@ def _mark(step: Step) -> tuple[int, float]:
     return step.value.numel(), float(step.value.nan_to_num(0, 0, 0).square().sum())
 
 
-def fixed(half: Half, suspected: Collection[str], sums: bool) -> frozenset[fx.Node]:
+def ordered(steps: Sequence[Step]) -> frozenset[fx.Node]:
+    """The nodes whose order is the stream's: sums of several values, rows looked up, inputs, and what is made of them.
+
+    What a product gives, and its parts, may stand in any order that the next product undoes: queries that are turned
+    in halves here and in pairs there are alike, number by number, before they are turned.
+    """
+    found: list[bool] = []
+    for step in steps:
+        starts = step.op in ("input", "embedding") or (step.op == "add" and len(step.operands) > 1)
+        found.append(starts or (not step.is_product and any(found[place] for place in step.operands)))
+    last = {step.node: step.index for step in steps}
+    return frozenset(node for node, place in last.items() if node is not None and found[place])
+
+
+def fixed(half: Half, suspected: Collection[str], anywhere: bool) -> frozenset[fx.Node]:
     """The nodes whose values are held fixed: alike on both sides, and made without a suspected weight.
 
     Args:
         half: The side.
         suspected: Its weights that are to be searched.
-        sums: Whether only sums of several values are held, which are where the branches of a network meet.
+        anywhere: Whether values are held as well whose order no stream decides.
     """
-    met = {step.node for step in half.ran[0] if step.op == "add" and len(step.operands) > 1}
     touched: set[fx.Node] = set()
     for node in half.program.graph.nodes:
         own = half.program.weights.get(node) in suspected if node in half.program.weights else False
         if own or any(item in touched for item in node.all_input_nodes):
             touched.add(node)
-    return frozenset(node for node in half.alike - touched if node.op != "placeholder" and (not sums or node in met))
+    chosen = half.alike if anywhere else half.alike & half.ordered
+    return frozenset(node for node in chosen - touched if node.op != "placeholder")
 
 
 def _whole(steps: Sequence[Step]) -> Iterator[Step]:

@@ -21,7 +21,7 @@ from automatch.prove.divergence import Divergence
 from automatch.region.boundaries import Region, Sides, regions
 from automatch.region.carrying import carried
 from automatch.region.cutting import cut
-from automatch.region.held import Half, alike, fixed, links
+from automatch.region.held import Half, alike, fixed, links, ordered
 from automatch.repair.bench import Bench, Standing, bench
 from automatch.trace.program import Program, values_of
 
@@ -108,15 +108,19 @@ def _improved(search: _Search) -> bool:
 
 
 def _cuts(search: _Search, found: Divergence) -> Iterator[tuple[Sides, frozenset[str]]]:
-    """What may be held fixed: all that no suspected weight takes part in; then only where branches meet."""
+    """What may be held fixed: what the stream keeps in order; then all that no suspected weight takes part in."""
     target = replace(search.bench.target, values=search.standing.values)
     known = links(search.record)
     ours, theirs = alike(search.bench.source[0], search.standing.ran[0], search.bench.close)
-    halves = Half(search.bench.origin, search.bench.source, ours), Half(target, search.standing.ran, theirs)
+    mine, other = search.bench.source, search.standing.ran
+    halves = (
+        Half(search.bench.origin, mine, ours, ordered(mine[0])),
+        Half(target, other, theirs, ordered(other[0])),
+    )
     suspected = known.closed(found.leading)
-    for sums in (False, True):
-        held = fixed(halves[0], suspected[0], sums), fixed(halves[1], suspected[1], sums)
-        yield Sides(*halves, held, known, search.bench.outputs), suspected[1]
+    for anywhere in (False, True):
+        held = fixed(halves[0], suspected[0], anywhere), fixed(halves[1], suspected[1], anywhere)
+        yield Sides(*halves, held, known, search.bench.outputs, anywhere), suspected[1]
 
 
 def _searched(search: _Search, sides: Sides, region: Region) -> bool:
