@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 from torch import nn
@@ -94,17 +93,16 @@ def _mended(bench: Bench, refuted: MappingRecord, budget: Budget) -> Iterator[Ma
     """The mapping with what is wrong where the models part found there, cheapest way first; none where it is not."""
     if _gap(refuted) < WRONG:
         return
-    both, options = (bench.source, bench.target), {"prepared": bench.prepared, "say": bench.say, "budget": budget}
-    made = bench_or_none(refuted, *both, prepared=bench.prepared)
+    both, prepared, say = (bench.source, bench.target), bench.prepared, bench.say
+    made = bench_or_none(refuted, *both, prepared=prepared)
     if made is None:
         return
-    for mended in (
-        partial(repaired, refuted, *both, None, None, made=made, most=FEW, **options),
-        partial(searched_region, refuted, *both, made=made, **options),
-    ):
-        found = mended()
-        if found is not None:
-            yield found
+    found = repaired(refuted, *both, None, None, prepared=prepared, say=say, budget=budget, made=made, most=FEW)
+    if found is not None:
+        yield found
+    found = searched_region(refuted, *both, prepared=prepared, say=say, budget=budget, made=made)
+    if found is not None:
+        yield found
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:

@@ -12,10 +12,10 @@ from automatch.exact.normalise import ancestors
 from automatch.region.held import Half, Links, is_number
 from automatch.trace.program import Program, name_of
 
-GROUPS = 8
-"""Sets of weights that are tried in one round, smallest first."""
+GROUPS = 4
+"""Sets of weights that are tried in one round and way of holding values, smallest first."""
 
-PAIRS = 3
+PAIRS = 2
 """Pairs of values that are tried of one set of weights."""
 
 PART = 0.5

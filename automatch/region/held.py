@@ -67,9 +67,8 @@ def links(record: MappingRecord) -> Links:
         for key in entry.sources:
             sources.setdefault(name, set()).add(ours[key])
             targets.setdefault(ours[key], set()).add(name)
-    return Links(
-        {name: frozenset(made) for name, made in sources.items()}, {k: frozenset(v) for k, v in targets.items()}
-    )
+    frozen = ({name: frozenset(made) for name, made in found.items()} for found in (sources, targets))
+    return Links(*frozen)
 
 
 def alike(ours: Sequence[Step], theirs: Sequence[Step], close: float) -> tuple[frozenset[fx.Node], frozenset[fx.Node]]:
@@ -94,14 +93,17 @@ def _mark(step: Step) -> tuple[int, float]:
 
 
 def ordered(steps: Sequence[Step]) -> frozenset[fx.Node]:
-    """The nodes whose order is the stream's: sums of several values, rows looked up, inputs, and what is made of them.
+    """The nodes whose order is the stream's: sums of several products, rows looked up, inputs, and what is made of them.
 
-    What a product gives, and its parts, may stand in any order that the next product undoes: queries that are turned
+    What one product gives, and its parts, may stand in any order that the next product undoes: queries that are turned
     in halves here and in pairs there are alike, number by number, before they are turned.
     """
     found: list[bool] = []
+    products: list[frozenset[int]] = []
     for step in steps:
-        starts = step.op in ("input", "embedding") or (step.op == "add" and len(step.operands) > 1)
+        made = [products[place] for place in step.operands]
+        products.append(frozenset([step.index]) if step.is_product else frozenset[int]().union(*made))
+        starts = step.op in ("input", "embedding") or (step.op == "add" and len(set(made)) > 1)
         found.append(starts or (not step.is_product and any(found[place] for place in step.operands)))
     last = {step.node: step.index for step in steps}
     return frozenset(node for node, place in last.items() if node is not None and found[place])
