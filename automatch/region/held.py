@@ -93,7 +93,7 @@ def _mark(step: Step) -> tuple[int, float]:
 
 
 def ordered(steps: Sequence[Step]) -> frozenset[fx.Node]:
-    """The nodes whose order is the stream's: sums of several products, rows looked up, inputs, and what is made of them.
+    """The nodes whose order is the stream's: sums of products, rows looked up, inputs, and what is made of these.
 
     What one product gives, and its parts, may stand in any order that the next product undoes: queries that are turned
     in halves here and in pairs there are alike, number by number, before they are turned.
