@@ -23,7 +23,7 @@ WRONG = 1e-5
 SAME = "give both models inputs of the same content on which they give outputs of the same shape"
 """What to do where nothing could be compared."""
 
-FEW = 12
+FEW = 4
 """Runs of the target that other readings of a few weights may cost before anything is searched."""
 
 MOST = 8

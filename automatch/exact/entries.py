@@ -104,6 +104,11 @@ def exact_entries(
     return told(found, programs[1].inventory, sides)
 
 
+def searchable(program: Program) -> bool:
+    """Whether a program is small enough to be coloured."""
+    return sum(value.numel() for value in program.values.values()) <= LARGEST
+
+
 def told(found: Discovery, target: tuple[Weight, ...], sides: tuple[Side, ...] = ()) -> Exact:
     """What a search determined, by the keys of the target.
 

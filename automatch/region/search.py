@@ -13,7 +13,7 @@ from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact.budget import Budget, OutOfBudget
 from automatch.exact.discover import discover
-from automatch.exact.entries import LARGEST, told
+from automatch.exact.entries import searchable, told
 from automatch.exact.plain import joined
 from automatch.inputs.prepare import Prepared
 from automatch.interruption import let_through
@@ -126,7 +126,7 @@ def _cuts(search: _Search, found: Divergence) -> Iterator[tuple[Sides, frozenset
 def _searched(search: _Search, sides: Sides, region: Region) -> bool:
     """Whether colouring a region found a reading under which more is right."""
     source, target = _programs(search, sides, region)
-    if max(_size(source), _size(target)) > LARGEST:
+    if not searchable(source) or not searchable(target):
         return False
     names = ", ".join(sorted(region.weights)[:2]) + (", ..." if len(region.weights) > 2 else "")
     search.say(f"searching where the models part: {len(region.weights)} weights ({names})")
@@ -170,7 +170,3 @@ def _proposals(search: _Search, record: MappingRecord) -> Iterator[tuple[Entry, 
     if others:
         yield (*new, *others)
     yield new
-
-
-def _size(program: Program) -> int:
-    return sum(value.numel() for value in program.values.values())
