@@ -91,17 +91,18 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
 
 def _mended(bench: Bench, refuted: MappingRecord, budget: Budget) -> Iterator[MappingRecord]:
     """The mapping with what is wrong where the models part found there, cheapest way first; none where it is not."""
-    if _gap(refuted) < WRONG:
+    if _gap(refuted) < WRONG and not resized(refuted):
         return
     both, prepared, say = (bench.source, bench.target), bench.prepared, bench.say
     made = bench_or_none(refuted, *both, prepared=prepared)
     if made is None:
         return
-    found = repaired(refuted, *both, None, None, prepared=prepared, say=say, budget=budget, made=made, most=FEW)
-    if found is not None:
-        yield found
+    if not resized(refuted):
+        found = repaired(refuted, *both, None, None, prepared=prepared, say=say, budget=budget, made=made, most=FEW)
+        if found is not None:
+            yield found
     found = searched_region(refuted, *both, prepared=prepared, say=say, budget=budget, made=made)
-    if found is not None:
+    if found is not None and not resized(found):
         yield found
 
 

@@ -10,7 +10,6 @@ from automatch.core.expr_rewrite import with_sources
 from automatch.core.graph import Shape
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.lift.keys import Numbers, fill, split
-from automatch.repair.families import family
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,9 @@ def carried(record: MappingRecord, found: Iterable[Entry]) -> tuple[Entry, ...]:
     shapes = {key: weight.shape for weight in record.source.weights for key in weight.keys}
     made: dict[str, Entry] = {}
     for key, entry in new.items():
-        for other in family(record, key):
-            if other.target in new or other.target in made or entry.expr is None or other.shape != entry.shape:
+        for other in record.entries:
+            alike = split(other.target)[0] == split(key)[0] and other.shape == entry.shape
+            if not alike or other.target in new or other.target in made or entry.expr is None:
                 continue
             expr = _there(entry.expr, _way(new, old, key, other.target), shapes)
             if expr is not None and expr != other.expr:
