@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 
 from torch import nn
 
-from automatch.core.mapping import MappingRecord
+from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import AutomatchError
 from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
 from automatch.exact.budget import UNBOUNDED
@@ -17,7 +18,10 @@ from automatch.interruption import let_through
 from automatch.propose import proposals
 from automatch.propose.cut_tables import is_cut
 from automatch.prove import prove, with_proof
-from automatch.repair import repaired
+from automatch.prove.trial import NOT_COMPARABLE
+from automatch.region import searched_region
+from automatch.repair import bench_or_none, repaired
+from automatch.repair.bench import Bench as Recorded
 from automatch.trace.recordings import Both
 
 WRONG = 1e-5
@@ -28,6 +32,11 @@ SAME = "give both models inputs of the same content on which they give outputs o
 
 SEARCHED = 0.8
 """The share of the budget by which a search has to end: what it finds is still to be proved."""
+FEW = 4
+"""Runs of the target that other readings of a few weights may cost before anything is searched."""
+
+LARGE = 2_000_000
+"""Numbers a side, from which on a search of the whole models takes long enough to be worth an early refusal."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -82,23 +91,86 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
 
     1. The structural answer is run, then other proposals: the same names, tables cut elsewhere, conversions that are
        known. Where outputs agree, that is all: what is left open moves no output.
-    2. Else gradients are searched for a correspondence, element by element; what they find, joined with structure
-       where they are silent, is run.
-    3. Where none agrees, the likeliest is kept, with the place where the models part.
+    2. Else what is wrong is sought where the models part: a few weights are read differently, then that part of both
+       programs is searched.
+    3. Only where that does not help, gradients of the whole models are searched for a correspondence, element by
+       element; what they find, joined with structure where they are silent, is run.
+    4. Where none agrees, the likeliest is kept, with the place where the models part.
+
+    Nothing is searched where no outputs can be compared, nor in large models where an operator is to blame.
     """
-    for number, proposal in enumerate(proposals(structural)):
-        if number and bench.budget.spent:
+    refuted: MappingRecord | None = None
+    for proposal in proposals(structural):
+        if refuted is not None and bench.budget.spent:
             break
-        first = proposal if resized(proposal) else bench.judged(proposal)
-        if _agrees(first):
-            # what is open now moves no output, so that gradients say nothing of it
-            return max([first, *_filled(bench, first)], key=_rank)
+        judged = proposal if resized(proposal) else bench.judged(proposal)
+        if _agrees(judged):
+            return _filled_in(bench, judged)
+        refuted = refuted or judged
+    assert refuted is not None
+    if refuted.proof is not None and NOT_COMPARABLE in refuted.proof.reason:
+        return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
+    recorded = _recorded(bench, refuted)
+    if recorded is not None and _two_functions(refuted, recorded):
+        return _unconfirmed(bench, structural, Exact())
+    for mended in _mended(bench, refuted, recorded):
+        judged = bench.judged(mended)
+        if _agrees(judged):
+            return _filled_in(bench, judged)
     exact = _searched(bench, bench.budget.part(SEARCHED))
     for candidate in islice(_candidates(structural, exact), MOST):
         judged = bench.judged(candidate)
         if _agrees(judged):
             return judged
     return _unconfirmed(bench, structural, exact)
+
+
+def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:
+    """Both models as programs under a refuted mapping, to be compared value by value; None where that is not worth it.
+
+    Nor is it where numbers that somebody rounded to float32 may be all that differs.
+    """
+    if _gap(refuted) < WRONG and not resized(refuted):
+        return None
+    both = bench.source, bench.target
+    return bench_or_none(refuted, *both, prepared=bench.prepared, recordings=bench.recordings)
+
+
+def _two_functions(refuted: MappingRecord, recorded: Recorded) -> bool:
+    """Whether an operator is to blame for what differs, in models that are too large to be searched for nothing."""
+    if resized(refuted) or max(_numbers(side) for side in (refuted.source, refuted.target)) < LARGE:
+        return False
+    standing = recorded.stands(recorded.changed(recorded.target.values, refuted.entries))
+    found = recorded.parts_at(standing)
+    return found is not None and bool(found.cause) and found.factor is None
+
+
+def _numbers(side: Side) -> int:
+    return sum(prod(weight.shape) for weight in side.weights)
+
+
+def _mended(bench: Bench, refuted: MappingRecord, recorded: Recorded | None) -> Iterator[MappingRecord]:
+    """The mapping with what is wrong where the models part found there, cheapest way first; none where it is not."""
+    if recorded is None:
+        return
+    both, prepared, budget = (bench.source, bench.target), bench.prepared, bench.budget
+    if not resized(refuted):
+        found = repaired(
+            refuted, *both, None, None, prepared=prepared, say=bench.say, budget=budget, made=recorded, most=FEW
+        )
+        if found is not None:
+            yield found
+    found = searched_region(refuted, *both, prepared=prepared, say=bench.say, budget=budget, made=recorded)
+    if found is not None and not resized(found):
+        yield found
+
+
+def _filled_in(bench: Bench, agreeing: MappingRecord) -> MappingRecord:
+    """A mapping that a run confirms, with what is open filled in where a run still agrees.
+
+    What is open now moves no output, so that gradients say nothing of it.
+    """
+    return max([agreeing, *_filled(bench, agreeing)], key=_rank)
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:

@@ -110,11 +110,26 @@ def exact_entries(
         Side(type(model).__name__, program.rung, program.inventory, sizes=sizes_of(model))
         for model, program in zip((source, target), programs, strict=True)
     )
-    inventory = programs[1].inventory
-    entries, problems = _entries(found, found.weights, inventory), _problems(found, inventory)
-    partial = _entries(found, found.partial, inventory)
+    return told(found, programs[1].inventory, sides)
+
+
+def searchable(program: Program) -> bool:
+    """Whether a program is small enough to be coloured."""
+    return sum(value.numel() for value in program.values.values()) <= LARGEST
+
+
+def told(found: Discovery, target: tuple[Weight, ...], sides: tuple[Side, ...] = ()) -> Exact:
+    """What a search determined, by the keys of the target.
+
+    Args:
+        found: What was discovered.
+        target: The weights of the target's program.
+        sides: Both models, where all of them was searched.
+    """
+    entries, problems = _entries(found, found.weights, target), _problems(found, target)
+    partial = _entries(found, found.partial, target)
     known = {**found.partial, **found.weights}
-    determined = {key: known[weight.name] for weight in inventory if weight.name in known for key in weight.keys}
+    determined = {key: known[weight.name] for weight in target if weight.name in known for key in weight.keys}
     return Exact(sides, entries, problems, "", partial, determined, found.fault == 0)
 
 

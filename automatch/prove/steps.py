@@ -54,6 +54,7 @@ class Step:
         given: What it reads that is made of weights alone, each in one row.
         tables: Tensors of several numbers that it reads and that are neither data nor weights, each in one row.
         pointwise: Whether every entry of its value depends on one entry of each operand and on nothing else.
+        node: The recorded call that it is, or is a part of.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Step:
     given: tuple[Tensor, ...] = ()
     tables: tuple[Tensor, ...] = ()
     pointwise: bool = False
+    node: fx.Node | None = None
 
     @property
     def is_product(self) -> bool:
@@ -145,7 +147,7 @@ class Tape:
             raise ValueError(f"the models compute more than {LIMIT:,} numbers: prove smaller ones of the same code")
         shape = tuple(tensors[0].shape) if tensors else ()
         module, line = module_path(node.meta.get("nn_module_stack")), self.lines.of(node.meta.get("stack_trace"))
-        self.steps.append(Step(len(self.steps), op, operands, weights, numbers, shape, module, line))
+        self.steps.append(Step(len(self.steps), op, operands, weights, numbers, shape, module, line, node=node))
         return len(self.steps) - 1
 
 

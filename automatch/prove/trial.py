@@ -32,6 +32,9 @@ JOLT = 0.01
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
 
+NOT_COMPARABLE = "no floating output of one has the shape of one of the other"
+"""Why two models are not compared at all, as the reason of a draw begins."""
+
 _JOLTED = 3
 """How many draws are disturbed; those after these look for a few more elements alone."""
 
@@ -404,7 +407,7 @@ def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: 
         ours, theirs = (
             ", ".join(str(list(output.shape)) for output in side if output.numel()) for side in (first, second)
         )
-        return f"no floating output of one has the shape of one of the other: {ours or 'none'} and {theirs or 'none'}"
+        return f"{NOT_COMPARABLE}: {ours or 'none'} and {theirs or 'none'}"
     for pair in pairs:
         if pair.source >= len(first) or pair.target >= len(second):
             return f"there is no output {pair.source} of the source or {pair.target} of the target"

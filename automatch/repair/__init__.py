@@ -7,6 +7,7 @@ in every layer, so a candidate is applied to a whole family of keys, and to one 
 Nothing found here is believed before `automatch.prove.prove` agrees.
 """
 
+from automatch.repair.bench import bench_or_none
 from automatch.repair.search import repaired
 
-__all__ = ["repaired"]
+__all__ = ["bench_or_none", "repaired"]

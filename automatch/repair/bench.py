@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from automatch.apply.fill import compute
 from automatch.core.mapping import Entry, MappingRecord
+from automatch.errors import AutomatchError
 from automatch.inputs.prepare import Prepared
+from automatch.interruption import let_through
 from automatch.prove.conversion import EXACT, arrange
 from automatch.prove.divergence import Divergence, Ran, compared
 from automatch.prove.loading import of_record
@@ -54,6 +56,7 @@ class Bench:
     """Two recorded models.
 
     Attributes:
+        origin: The source's program.
         source: The source's steps.
         target: The target's program.
         state: The source's weights, by every key.
@@ -63,6 +66,7 @@ class Bench:
         close: How close two numbers must be to be the same.
     """
 
+    origin: Program
     source: Ran
     target: Program
     state: Mapping[str, Tensor]
@@ -118,6 +122,25 @@ class Bench:
         return closely(seen, self.close == CLOSE, gap)
 
 
+def bench_or_none(
+    record: MappingRecord,
+    source: nn.Module,
+    target: nn.Module,
+    source_inputs: object = None,
+    target_inputs: object = None,
+    *,
+    seed: int = 0,
+    prepared: Prepared | None = None,
+    recordings: Both | None = None,
+) -> Bench | None:
+    """`bench`, or None where both models cannot be recorded."""
+    try:
+        return bench(record, source, target, source_inputs, target_inputs, seed, prepared, recordings)
+    except (AutomatchError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        let_through(error)
+        return None
+
+
 def bench(
     record: MappingRecord,
     source: nn.Module,
@@ -153,7 +176,7 @@ def bench(
     ran = run(ours, SPELLINGS)
     state = {key: ours.values[weight.name] for weight in record.source.weights for key in weight.keys}
     names = {key: weight.name for weight in record.target.weights for key in weight.keys}
-    return Bench(ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
+    return Bench(ours, ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
 
 
 def _outputs(record: MappingRecord, ours: Program, theirs: Program) -> tuple[tuple[int, int], ...]:

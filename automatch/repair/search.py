@@ -38,6 +38,7 @@ class _Search:
     bench: Bench
     standing: Standing
     budget: Budget = UNBOUNDED
+    most: int = BUDGET
     tried: int = 0
     labels: dict[str, str] | None = None
 
@@ -66,6 +67,8 @@ def repaired(
     say: Callable[[str], None] | None = None,
     budget: Budget = UNBOUNDED,
     recordings: Both | None = None,
+    made: Bench | None = None,
+    most: int = BUDGET,
 ) -> MappingRecord | None:
     """The mapping with its faults mended, or None where nothing helped; never raises for what a model does.
 
@@ -80,11 +83,14 @@ def repaired(
         say: Called with a short sentence where something was found.
         budget: How long the search may take.
         recordings: What was recorded of both already.
+        made: Both models as they were recorded under this mapping, where they were.
+        most: How many runs of the target it may take.
     """
     try:
-        made = bench(record, source, target, source_inputs, target_inputs, seed, prepared, recordings)
+        budget.check("before it repaired anything")
+        made = made or bench(record, source, target, source_inputs, target_inputs, seed, prepared, recordings)
         values = made.changed(made.target.values, record.entries)
-        search = _Search(record, made, made.stands(values), budget)
+        search = _Search(record, made, made.stands(values), budget, most)
         if not _mended(search, say) or not search.labels:
             return None
         both = source, target, source_inputs, target_inputs
@@ -113,7 +119,7 @@ def _mended(search: _Search, say: Callable[[str], None] | None) -> bool:
 def _better(search: _Search, found: Divergence) -> tuple[Candidate, Standing] | None:
     """The first candidate under which more of the target is right; made to all layers, if that is better still."""
     for choice in _candidates(search, found):
-        if search.tried >= BUDGET:
+        if search.tried >= search.most:
             return None
         search.budget.check("repairing")
         stood = [(choice[0], search.look(choice[0]))]

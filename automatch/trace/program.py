@@ -151,6 +151,11 @@ def outputs_of(program: Program) -> tuple[Tensor, ...]:
     return tuple(found[node] for node in program.outputs)
 
 
+def values_of(program: Program) -> dict[fx.Node, Any]:
+    """What every node computes on the program's inputs and weights."""
+    return dict(_computed(program))
+
+
 def _computed(program: Program) -> Iterator[tuple[fx.Node, Any]]:
     """Every value on the program's inputs and weights, each held until its last reader is done."""
     last: dict[fx.Node, list[fx.Node]] = {}
