@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from torch import nn
 
@@ -78,15 +78,18 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
         return max([first, *_filled(bench, first)], key=_rank)
     budget = Budget.of(budget_s)
     for mended in _mended(bench, first, budget):
-        judged = bench.judged(mended)
-        if _agrees(judged):
-            return max([judged, *_filled(bench, judged)], key=_rank)
+        agreeing = _agreeing(bench, chain(completed(mended), [mended]))
+        if agreeing is not None:
+            return agreeing
     exact = _searched(bench, budget)
-    for candidate in islice(_candidates(structural, exact), MOST):
-        judged = bench.judged(candidate)
-        if _agrees(judged):
-            return judged
-    return _unconfirmed(bench, structural, exact, budget)
+    agreeing = _agreeing(bench, _candidates(structural, exact))
+    return _unconfirmed(bench, structural, exact, budget) if agreeing is None else agreeing
+
+
+def _agreeing(bench: Bench, candidates: Iterator[MappingRecord]) -> MappingRecord | None:
+    """The first mapping that a run of both models confirms; None where there is none among the likeliest."""
+    judged = (bench.judged(candidate) for candidate in islice(candidates, MOST))
+    return next(filter(_agrees, judged), None)
 
 
 def _mended(bench: Bench, refuted: MappingRecord, budget: Budget) -> Iterator[MappingRecord]:

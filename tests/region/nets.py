@@ -67,7 +67,8 @@ class Shuffled(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         hidden = F.gelu(self.norm(h) @ self.first + self.shift)
-        made: Tensor = self.second(hidden.unflatten(-1, (3, -1)).transpose(-1, -2).flatten(-2).flip(-1))
+        turned = hidden.reshape(*hidden.shape[:-1], 3, -1).transpose(-1, -2).flatten(-2).flip(-1)
+        made: Tensor = self.second(turned)
         return made
 
 
@@ -83,7 +84,8 @@ class Experts(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         shares = self.route(h).softmax(-1)
         made = [down(F.silu(up(h))) for up, down in zip(self.ups, self.downs, strict=True)]
-        return (torch.stack(made, -1) * shares[..., None, :]).sum(-1)
+        mixed: Tensor = (torch.stack(made, -1) * shares[..., None, :]).sum(-1)
+        return mixed
 
 
 class Stacked(nn.Module):
