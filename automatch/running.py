@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+<<<<<<< HEAD
 from itertools import islice
 from math import prod
+=======
+from itertools import chain, islice
+>>>>>>> region
 
 from torch import nn
 
@@ -99,6 +103,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
 
     Nothing is searched where no outputs can be compared, nor in large models where an operator is to blame.
     """
+<<<<<<< HEAD
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
         if refuted is not None and bench.budget.spent:
@@ -123,6 +128,26 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
         if _agrees(judged):
             return judged
     return _unconfirmed(bench, structural, exact)
+=======
+    first = structural if resized(structural) else bench.judged(structural)
+    if _agrees(first):
+        # what is open now moves no output, so that gradients say nothing of it
+        return max([first, *_filled(bench, first)], key=_rank)
+    budget = Budget.of(budget_s)
+    for mended in _mended(bench, first, budget):
+        agreeing = _agreeing(bench, chain(completed(mended), [mended]))
+        if agreeing is not None:
+            return agreeing
+    exact = _searched(bench, budget)
+    agreeing = _agreeing(bench, _candidates(structural, exact))
+    return _unconfirmed(bench, structural, exact, budget) if agreeing is None else agreeing
+
+
+def _agreeing(bench: Bench, candidates: Iterator[MappingRecord]) -> MappingRecord | None:
+    """The first mapping that a run of both models confirms; None where there is none among the likeliest."""
+    judged = (bench.judged(candidate) for candidate in islice(candidates, MOST))
+    return next(filter(_agrees, judged), None)
+>>>>>>> region
 
 
 def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def cut(
         held: Nodes that are constants of the part.
         values: What they hold, in this run.
         outputs: The nodes that it makes.
-        shapes: What they are shaped into; None leaves them.
+        shapes: What they are shaped into, where they hold as many numbers; None leaves them.
     """
     live = between(held, outputs)
     graph = fx.Graph()
@@ -69,7 +70,7 @@ def between(held: Collection[fx.Node], outputs: Sequence[fx.Node]) -> set[fx.Nod
 
 def _shaped(graph: fx.Graph, node: fx.Node, shape: Shape) -> fx.Node:
     value = node.meta["val"]
-    if tuple(value.shape) == shape:
+    if tuple(value.shape) == shape or value.numel() != prod(shape):
         return node
     made = graph.call_function(torch.ops.aten.reshape.default, (node, list(shape)))
     made.meta["val"] = torch.empty(shape, dtype=value.dtype, device="meta")

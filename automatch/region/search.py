@@ -12,8 +12,8 @@ from torch import fx, nn
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact.budget import Budget, OutOfBudget
-from automatch.exact.discover import discover
-from automatch.exact.entries import searchable, told
+from automatch.exact.discover import Discovery, discover
+from automatch.exact.entries import Exact, searchable, told
 from automatch.exact.plain import joined
 from automatch.inputs.prepare import Prepared
 from automatch.interruption import let_through
@@ -130,33 +130,41 @@ def _searched(search: _Search, sides: Sides, region: Region) -> bool:
         return False
     names = ", ".join(sorted(region.weights)[:2]) + (", ..." if len(region.weights) > 2 else "")
     search.say(f"searching where the models part: {len(region.weights)} weights ({names})")
-    found = discover(source, target, say=search.say, budget=search.budget)
-    if isinstance(found, str):
-        return False
-    exact = told(found, target.inventory)
-    best: tuple[tuple[Entry, ...], Standing] | None = None
-    for record in islice(joined(search.record, exact), MOST):
-        for entries in _proposals(search, record):
-            stood = search.bench.stands(search.bench.changed(search.standing.values, entries))
-            if best is None or stood.rank > best[1].rank:
-                best = entries, stood
+    found = _discovered(search, source, target)
+    best = None if found is None else _best(search, told(found, target.inventory))
     if best is None or best[1].rank <= search.standing.rank:
         return False
     search.keep(*best)
     return True
 
 
+def _discovered(search: _Search, source: Program, target: Program) -> Discovery | None:
+    try:
+        found = discover(source, target, say=search.say, budget=search.budget)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:  # recorded code met odd values
+        let_through(error)
+        return None
+    return None if isinstance(found, str) else found
+
+
+def _best(search: _Search, exact: Exact) -> tuple[tuple[Entry, ...], Standing] | None:
+    """The entries under which most is right, of those that what was found leaves to be tried."""
+    best: tuple[tuple[Entry, ...], Standing] | None = None
+    for record in islice(joined(search.record, exact), MOST):
+        for entries in _proposals(search, record):
+            stood = search.bench.stands(search.bench.changed(search.standing.values, entries))
+            if best is None or stood.rank > best[1].rank:
+                best = entries, stood
+            if stood.agrees:
+                return best
+    return best
+
+
 def _programs(search: _Search, sides: Sides, region: Region) -> tuple[Program, Program]:
     """The region as two programs; what the target makes is shaped as in the source."""
     shapes = [tuple(int(size) for size in node.meta["val"].shape) for node in region.source]
-    own = [tuple(int(size) for size in node.meta["val"].shape) for node in region.target]
-    bare = [[size for size in shape if size != 1] for shape in own]
-    wanted = [
-        mine if plain == [size for size in other if size != 1] else other
-        for mine, plain, other in zip(own, bare, shapes, strict=True)
-    ]
     source = cut(sides.source.program, sides.held[0], search.values, region.source)
-    target = cut(sides.target.program, sides.held[1], values_of(sides.target.program), region.target, wanted)
+    target = cut(sides.target.program, sides.held[1], values_of(sides.target.program), region.target, shapes)
     return source, target
 
 

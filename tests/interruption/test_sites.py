@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "automatch"
 WIDE = {"BaseException", "Exception", "RuntimeError", "OSError", "EnvironmentError", "IOError", "TimeoutError"}
 """What a time-out may be: everywhere these are the caller's before they are a file's or a model's."""
 
-RUNNING = {"trace", "inputs", "prove", "exact", "repair", "running.py", "matching.py"}
+RUNNING = {"trace", "inputs", "prove", "exact", "repair", "region", "running.py", "matching.py"}
 """Where models run, for long: there any class that is not the package's own may be one that the caller derived from."""
 
 
