@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import automatch
 from automatch.core.expr import text
+from automatch.exact import exact_entries
 
 IDS = torch.tensor([[5, 3, 8, 1, 9, 2], [7, 2, 4, 6, 1, 3]])
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -222,3 +223,46 @@ def test_gpt_neo_onto_gpt_2_is_exact() -> None:
     with torch.no_grad():
         gap = (source(**given).logits - target(**given).logits).abs().max()
     assert float(gap) < 1e-5
+
+
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("gradients were searched")
+
+
+class Classes(nn.Module):
+    """As many numbers in a different shape: what comes out has another size."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.a, self.b, self.classes = nn.Linear(8, 8), nn.Linear(8, 8), classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.b(self.a(x).tanh())[..., : self.classes]
+        return made.reshape(-1, self.classes, 1).expand(-1, -1, self.classes)
+
+
+def test_outputs_of_another_size_are_said_at_once_and_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automatch.running.exact_entries", never)
+    given = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    mapping, _ = matched(Classes(8), Classes(4), given)
+    assert mapping.verdict == "not run"
+    assert "no floating output of one has the shape of one of the other" in mapping.record.not_run
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_large_models_with_another_operator_are_refuted_without_a_search(
+    large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        searched.append(1)
+        return exact_entries(*given, **named)
+
+    monkeypatch.setattr("automatch.running.LARGE", 1 if large else 10**9)
+    monkeypatch.setattr("automatch.running.exact_entries", counted)
+    mapping, _ = matched(Words(act=F.gelu), Words(act=F.relu), IDS)
+    assert mapping.verdict == "refuted"
+    assert bool(searched) is not large
+    assert mapping.record.proof is not None
+    assert any("gelu" in line and "relu" in line for line in mapping.record.proof.divergence)

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from automatch.core.memory import give_back
 from automatch.exact.budget import UNBOUNDED, Budget
-from automatch.inputs.draws import Cut, own
+from automatch.inputs.draws import Cut
 from automatch.inputs.draws import drawn as inputs_drawn
 from automatch.inputs.plan import Call, Plan
 from automatch.interruption import let_through
-from automatch.prove.influence import Differentiable, Gradient, Ledger, disturb, disturbance, enough, measure
+from automatch.prove import measuring
+from automatch.prove.influence import Ledger
 from automatch.prove.loading import Conversion, Filled, drawn, filled
-from automatch.prove.outputs import Gap, OutputPair, common, gap, paired, real_floats
-from automatch.prove.precision import Watch, Widened
-from automatch.prove.weights import Drawing, Manner, state
-from automatch.trace.isolate import stand_in
-from automatch.trace.lines import blame
-from automatch.trace.weights import identity
-
-JOLT = 0.01
-"""The relative disturbance of the control: every living weight at once."""
-
+from automatch.prove.measuring import measured
+from automatch.prove.outputs import Gap, OutputPair, common, gap, paired
+from automatch.prove.runs import Ran
+from automatch.prove.weights import Drawing, Manner
 
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
 
 NOT_COMPARABLE = "no floating output of one has the shape of one of the other"
 """Why two models are not compared at all, as the reason of a draw begins."""
-
-_JOLTED = 3
-"""How many draws are disturbed; those after these look for a few more elements alone."""
-
-LARGE = 16_000_000
-"""Numbers of gradients that were let go, after which their memory is given back."""
 
 _DRAWS = 1024
 """More than the draws of one seed."""
@@ -221,25 +209,9 @@ def attempts(
         yield Trial(failure=str(error))
 
 
-def _source_ran(model: nn.Module, drawing: Drawing, calls: Sequence[Call], number: int) -> list[_Ran]:
+def _source_ran(model: nn.Module, drawing: Drawing, calls: Sequence[Call], number: int) -> list[Ran]:
     with drawn(model, drawing) as copied:
-        return [_Ran.of(copied, call, number, "source") for call in calls]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """What a run gave: outputs, or why there are none; and whether numbers in less than float64 took part."""
-
-    outputs: tuple[Tensor, ...]
-    failure: str
-    narrow: bool
-
-    @staticmethod
-    def of(model: nn.Module, call: Call, number: int, side: str) -> _Ran:
-        """Run a stand-in's own stand-in, so that nothing a forward keeps reaches another run."""
-        with stand_in(model) as copied, Watch() as watch:
-            outputs, failure = _run(copied, own(call), number, side)
-        return _Ran(outputs, failure, watch.narrow)
+        return [Ran.of(copied, call, number, "source") for call in calls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +221,14 @@ class _Bench:
     target: Filled
     call: Call
     number: int
-    first: _Ran
+    first: Ran
     most: float
 
     def trial(self, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None) -> Trial:
         """Run the target, compare, and enter what each weight does."""
         if self.first.failure:
             return Trial(failure=self.first.failure)
-        ran = _Ran.of(self.target.model, self.call, self.number, "target")
+        ran = Ran.of(self.target.model, self.call, self.number, "target")
         if ran.failure:
             return Trial(failure=ran.failure)
         first, second = self.first.outputs, ran.outputs
@@ -271,134 +243,8 @@ class _Bench:
         trial = Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
         if ledger is None or any(not found.largest <= self.most for found in gaps):
             return trial
-        return self.measured(trial, ledger)
-
-    def measured(self, trial: Trial, ledger: Ledger) -> Trial:
-        """Enter one backward pass, then disturb what is alive and see how far the outputs move."""
-        weights = _differentiable(self.target.model)
-        still_open = ledger.open()
-        wanted = {key: tensor for key, tensor in weights.items() if key not in ledger.found or key in still_open}
-        if not wanted:
-            return trial
-        enter = _Entering(ledger, weights, enough(trial.gaps), trial.narrow)
-        unmeasured = self.entered(wanted, trial, enter, not ledger.found)
-        if unmeasured or self.number >= _JOLTED:
-            return replace(trial, unmeasured=unmeasured)
-        _jolt(weights, ledger)
-        with stand_in(self.target.model) as copied:
-            third, failure = _run(copied, own(self.call), self.number, "target")
-        if failure:
-            return replace(trial, unmeasured=failure)
-        both = [common(self.first.outputs[pair.source], third[pair.target]) for pair in trial.pairs]
-        return replace(trial, jolted=tuple(gap(*pair) for pair in both))
-
-    def entered(
-        self, weights: Mapping[str, Tensor], trial: Trial, enter: Callable[[str, Tensor | None], None], first: bool
-    ) -> str:
-        """Hand over the gradients of some weights; why that failed, empty where it did not."""
-        give_back()
-        for tensor in weights.values():
-            tensor.requires_grad_(True)
-        with stand_in(self.target.model) as copied, Differentiable() as mode:
-            second, failure = _run(copied, own(self.call), self.number, "target", graph=True)
-        if failure:
-            return failure
-        generator = torch.Generator().manual_seed(self.number)
-        marks = {key: identity(tensor) for key, tensor in weights.items()}
-        try:
-            with torch.enable_grad():  # a stand-in is run without
-                outputs = [common(self.first.outputs[pair.source], second[pair.target])[1] for pair in trial.pairs]
-            if first or any(output.requires_grad for output in outputs):
-                tables = {key: mode.tables[mark] for key, mark in marks.items() if mark in mode.tables}
-                measure(outputs, weights, tables, generator, enter)
-            else:  # what is left open, no output depends on
-                for key in weights:
-                    enter(key, None)
-        except RuntimeError as error:  # no output has a graph, or an operator no derivative
-            let_through(error)
-            return blame(error)
-        finally:
-            for tensor in weights.values():
-                tensor.requires_grad_(False)
-        return ""
-
-
-@dataclass(slots=True)
-class _Entering:
-    """Enters gradients into a ledger, one at a time.
-
-    Attributes:
-        ledger: The ledger.
-        weights: What they are the gradients of.
-        enough: How far an element must move the outputs to be seen.
-        narrow: Whether numbers in float32 took part.
-        freed: Numbers of the gradients that were let go since memory was given back.
-    """
-
-    ledger: Ledger
-    weights: Mapping[str, Tensor]
-    enough: float
-    narrow: bool
-    freed: int = 0
-
-    def __call__(self, key: str, found: Tensor | None) -> None:
-        """Enter one.
-
-        Raises:
-            RuntimeError: It is not finite.
-        """
-        tensor = self.weights[key].detach()
-        if self.freed + tensor.numel() > LARGE:
-            give_back()
-            self.freed = 0
-        gradient = Gradient.of(found, tuple(tensor.shape))
-        if not np.isfinite(gradient.values).all():
-            raise RuntimeError("gradients are not finite")
-        self.ledger.add(key, gradient, self.enough / disturbance(tensor), self.narrow)
-        self.freed += tensor.numel()
-
-
-def _run(
-    model: nn.Module, call: Call, number: int, side: str, *, graph: bool = False
-) -> tuple[tuple[Tensor, ...], str]:
-    """A model's outputs in float64, or why there are none.
-
-    Code that casts to float32 by itself does not always run on float64 weights; its casts are then widened.
-    """
-    for manner in (nullcontext(), Widened()):
-        torch.manual_seed(number)  # whatever a forward draws is the same on both sides
-        try:
-            with manner, torch.set_grad_enabled(graph):
-                outputs = real_floats(model(*call[0], **call[1]))
-            break
-        except Exception as error:  # the model's own code raises whatever it likes
-            let_through(error)
-            failure = f"the {side} does not run in float64: {blame(error)}"
-            if "dtype" not in str(error):
-                return (), failure
-    else:
-        return (), failure
-    if not all(bool(torch.isfinite(output).all()) for output in outputs):
-        return (), f"{side} outputs are not finite"
-    return outputs, ""
-
-
-def _differentiable(target: nn.Module) -> dict[str, Tensor]:
-    """Every floating tensor of the target's state dict under its first key, of which gradients can be taken."""
-    tensors = state(target)
-    first = {identity(tensor): key for key, tensor in reversed(tensors.items())}
-    return {
-        key: tensor
-        for key, tensor in tensors.items()
-        if first[identity(tensor)] == key and tensor.is_floating_point() and tensor.is_leaf
-    }
-
-
-def _jolt(weights: Mapping[str, Tensor], ledger: Ledger) -> None:
-    """Change every living element a little."""
-    for key, tensor in weights.items():
-        if key in ledger.found:
-            disturb(tensor, JOLT * disturbance(tensor), ledger.found[key].alive)
+        made = measured(measuring.Bench(self.target.model, self.call, self.number, first, pairs, gaps, narrow), ledger)
+        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured)
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:
