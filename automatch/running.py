@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-<<<<<<< HEAD
-from itertools import islice
-from math import prod
-=======
 from itertools import chain, islice
->>>>>>> region
+from math import prod
 
 from torch import nn
 
@@ -103,14 +99,14 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
 
     Nothing is searched where no outputs can be compared, nor in large models where an operator is to blame.
     """
-<<<<<<< HEAD
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
         if refuted is not None and bench.budget.spent:
             break
         judged = proposal if resized(proposal) else bench.judged(proposal)
         if _agrees(judged):
-            return _filled_in(bench, judged)
+            # what is open now moves no output, so that gradients say nothing of it
+            return max([judged, *_filled(bench, judged)], key=_rank)
         refuted = refuted or judged
     assert refuted is not None
     if refuted.proof is not None and NOT_COMPARABLE in refuted.proof.reason:
@@ -119,35 +115,18 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     if recorded is not None and _two_functions(refuted, recorded):
         return _unconfirmed(bench, structural, Exact())
     for mended in _mended(bench, refuted, recorded):
-        judged = bench.judged(mended)
-        if _agrees(judged):
-            return _filled_in(bench, judged)
-    exact = _searched(bench, bench.budget.part(SEARCHED))
-    for candidate in islice(_candidates(structural, exact), MOST):
-        judged = bench.judged(candidate)
-        if _agrees(judged):
-            return judged
-    return _unconfirmed(bench, structural, exact)
-=======
-    first = structural if resized(structural) else bench.judged(structural)
-    if _agrees(first):
-        # what is open now moves no output, so that gradients say nothing of it
-        return max([first, *_filled(bench, first)], key=_rank)
-    budget = Budget.of(budget_s)
-    for mended in _mended(bench, first, budget):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
         if agreeing is not None:
             return agreeing
-    exact = _searched(bench, budget)
+    exact = _searched(bench, bench.budget.part(SEARCHED))
     agreeing = _agreeing(bench, _candidates(structural, exact))
-    return _unconfirmed(bench, structural, exact, budget) if agreeing is None else agreeing
+    return _unconfirmed(bench, structural, exact) if agreeing is None else agreeing
 
 
 def _agreeing(bench: Bench, candidates: Iterator[MappingRecord]) -> MappingRecord | None:
     """The first mapping that a run of both models confirms; None where there is none among the likeliest."""
     judged = (bench.judged(candidate) for candidate in islice(candidates, MOST))
     return next(filter(_agrees, judged), None)
->>>>>>> region
 
 
 def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:
@@ -188,14 +167,6 @@ def _mended(bench: Bench, refuted: MappingRecord, recorded: Recorded | None) -> 
     found = searched_region(refuted, *both, prepared=prepared, say=bench.say, budget=budget, made=recorded)
     if found is not None and not resized(found):
         yield found
-
-
-def _filled_in(bench: Bench, agreeing: MappingRecord) -> MappingRecord:
-    """A mapping that a run confirms, with what is open filled in where a run still agrees.
-
-    What is open now moves no output, so that gradients say nothing of it.
-    """
-    return max([agreeing, *_filled(bench, agreeing)], key=_rank)
 
 
 def _searched(bench: Bench, budget: Budget) -> Exact:

@@ -67,12 +67,8 @@ class Shuffled(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         hidden = F.gelu(self.norm(h) @ self.first + self.shift)
-<<<<<<< HEAD
-        made: Tensor = self.second(hidden.reshape(*hidden.shape[:-1], 3, -1).transpose(-1, -2).flatten(-2).flip(-1))
-=======
         turned = hidden.reshape(*hidden.shape[:-1], 3, -1).transpose(-1, -2).flatten(-2).flip(-1)
         made: Tensor = self.second(turned)
->>>>>>> region
         return made
 
 
