@@ -100,25 +100,22 @@ def _first_length(
     tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...], tolerance: float
 ) -> tuple[list[str], list[str]]:
     """What is said of the first other length that both models take and agree on, and of those on which they differ."""
+
+    def agrees(trial: Trial) -> bool:
+        return not trial.failure and max(found.largest for found in trial.gaps) <= tolerance
+
     differing: list[str] = []
-    for (size, other, _, _), trial in _in_turn(tried, pairs):
-        if trial.failure:
-            continue
-        said = f"with size {other} in place of {size}"
-        worst = max(found.largest for found in trial.gaps)
-        if worst <= tolerance:
-            return [f"{said} were run as well, and agree within {worst:.1e}"], differing
-        differing.append(f"{said} they differ by {worst:.1e}")
-    return [], differing
-
-
-def _in_turn(
-    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...]
-) -> Iterator[tuple[tuple[int, int, Draw, Setting], Trial]]:
-    """What each length gave, a few at a time on the same weights."""
     for start in range(0, len(tried), AT_ONCE):
         batch = tried[start : start + AT_ONCE]
-        yield from zip(batch, attempts([(setting, draw) for _, _, draw, setting in batch], pairs), strict=False)
+        trials = attempts([(setting, draw) for _, _, draw, setting in batch], pairs, until=agrees)
+        for (size, other, _, _), trial in zip(batch, trials, strict=False):
+            if trial.failure:
+                continue
+            said, worst = f"with size {other} in place of {size}", max(found.largest for found in trial.gaps)
+            if agrees(trial):
+                return [f"{said} were run as well, and agree within {worst:.1e}"], differing
+            differing.append(f"{said} they differ by {worst:.1e}")
+    return [], differing
 
 
 def all_positions(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:

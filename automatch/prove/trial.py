@@ -166,7 +166,7 @@ def attempt(
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have.
     """
-    return next(attempts([(setting, draw)], pairs, ledger, most))
+    return attempts([(setting, draw)], pairs, ledger, most)[0]
 
 
 def attempts(
@@ -174,7 +174,8 @@ def attempts(
     pairs: tuple[OutputPair, ...] | None,
     ledger: Ledger | None = None,
     most: float = LOST,
-) -> Iterator[Trial]:
+    until: Callable[[Trial], bool] = lambda _: False,
+) -> list[Trial]:
     """Draws that differ in their inputs alone, on one set of weights: the source runs on all, then the target on each.
 
     No more than one model is held in float64 at once.
@@ -184,8 +185,9 @@ def attempts(
         pairs: Which outputs are compared; None finds out, for each.
         ledger: Where influences are entered; None only compares.
         most: The gap above which nothing is entered.
+        until: Tells of what one gave whether the others can be left out.
 
-    Yields:
+    Returns:
         What each gave, in order.
 
     Raises:
@@ -194,19 +196,22 @@ def attempts(
     setting, draw = tried[0]
     calls = [_calls(*each) for each in tried]
     source, others = _drawings(setting, draw)
+    made: list[Trial] = []
     try:
         give_back()
         ran = _source_ran(setting.source, source, [ours for ours, _ in calls], draw.number)
         give_back()
         if all(each.failure for each in ran):
-            yield from (Trial(failure=each.failure) for each in ran)
-            return
+            return [Trial(failure=each.failure) for each in ran]
         with filled(setting.conversion, source, setting.target, others) as ready:
             for first, (_, theirs) in zip(ran, calls, strict=True):
-                yield _Bench(ready, theirs, draw.number, first, most).trial(pairs, ledger)
+                made.append(_Bench(ready, theirs, draw.number, first, most).trial(pairs, ledger))
+                if until(made[-1]):
+                    break
     except TypeError as error:
         let_through(error)
-        yield Trial(failure=str(error))
+        return [Trial(failure=str(error))]
+    return made
 
 
 def _source_ran(model: nn.Module, drawing: Drawing, calls: Sequence[Call], number: int) -> list[Ran]:

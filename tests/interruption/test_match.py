@@ -96,8 +96,8 @@ STAGES = [
     *(("trace/from_fx.py", "convert"), ("trace/isolate.py", "_copied"), ("trace/isolate.py", "_quiet")),
     *(("trace/isolate.py", "duplicate"), ("trace/weights.py", "identity"), ("align/structure.py", "align_structure")),
     *(("inputs/content.py", "works"), ("prove/weights.py", "fresh"), ("prove/outputs.py", "paired")),
-    *(("prove/trial.py", "_run"), ("prove/influence.py", "measure"), ("apply/fill.py", "compute")),
-    *(("trace/program.py", "outputs_of"), ("exact/form.py", "form"), ("exact/colours.py", "refined")),
+    *(("prove/runs.py", "run"), ("prove/influence.py", "measure"), ("apply/fill.py", "compute")),
+    *(("trace/program.py", "outputs_of"), ("exact/form.py", "form"), ("exact/colours.py", "refined_at")),
     *(("exact/gradients.py", "gradients"), ("exact/answer.py", "answer")),
 ]
 
