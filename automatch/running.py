@@ -77,7 +77,7 @@ def settled(bench: Bench, structural: MappingRecord, budget_s: float | None) -> 
         # what is open now moves no output, so that gradients say nothing of it
         return max([first, *_filled(bench, first)], key=_rank)
     budget = Budget.of(budget_s)
-    for mended in _mended(bench, first, budget):
+    for mended in _mended(bench, replace(structural, proof=first.proof), budget):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
         if agreeing is not None:
             return agreeing
