@@ -114,7 +114,8 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     recorded = _recorded(bench, refuted)
     if recorded is not None and _two_functions(refuted, recorded):
         return _unconfirmed(bench, structural, Exact())
-    for mended in _mended(bench, refuted, recorded):
+    # a refuted mapping's statuses are doubts, which are none of what structure said
+    for mended in _mended(bench, replace(structural, proof=refuted.proof), recorded):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
         if agreeing is not None:
             return agreeing

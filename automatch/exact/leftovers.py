@@ -31,7 +31,8 @@ def completed(record: MappingRecord) -> Iterator[MappingRecord]:
     if not groups:
         yield record
         return
-    for choice in islice(product(*(permutations(sources) for _, sources in groups)), _MOST):
+    orders = (islice(permutations(sources), _MOST) for _, sources in groups)  # a product keeps all that it is given
+    for choice in islice(product(*orders), _MOST):
         filled: dict[str, Entry] = {}
         for (targets, sources), order in zip(groups, choice, strict=True):
             for entry, source in zip(targets, order, strict=True):

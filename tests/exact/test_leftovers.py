@@ -71,3 +71,11 @@ def test_what_is_filled_in_is_a_guess_with_its_rivals() -> None:
     assert entry.status == "guessed"
     assert [rival.sources for rival in entry.evidence.rivals] == [("b",)]
     assert "nothing fits" in entry.evidence.reasons
+
+
+def test_of_many_pairings_few_are_made() -> None:
+    weights = tuple(Weight(f"w{i}", (3,), "float32") for i in range(12))
+    entries = tuple(Entry(f"t{i}", (3,), "float32", "unmapped", None, Evidence("structure")) for i in range(12))
+    targets = tuple(Weight(entry.target, (3,), "float32") for entry in entries)
+    record = MappingRecord(Side("A", "export", weights), Side("B", "export", targets), entries)
+    assert len(list(completed(record))) == 6
