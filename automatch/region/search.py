@@ -25,6 +25,9 @@ from automatch.region.held import Half, alike, fixed, links, ordered
 from automatch.repair.bench import Bench, Standing, bench
 from automatch.trace.program import Program, values_of
 
+ATTEMPTS = 6
+"""Regions that are searched in one round at most: where so many say nothing, a search of the whole costs less."""
+
 MOST = 3
 """Mappings that one search leaves to be tried by runs."""
 
@@ -100,6 +103,8 @@ def _improved(search: _Search) -> bool:
             what = region.source, region.target, region.weights
             if what in tried:
                 continue
+            if len(tried) == ATTEMPTS:
+                return False
             tried.add(what)
             search.budget.check("searching where the models part")
             if _searched(search, sides, region):
