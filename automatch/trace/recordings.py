@@ -112,7 +112,8 @@ def shapes_of(inputs: Inputs) -> Shapes:
     """What inputs must have in common to share a recording: all but the content of tensors and the bits of floats.
 
     Example:
-        >>> one, other = (Inputs((torch.full((2, 3), n, dtype=t), 5), {}) for n, t in ((1, None), (2, torch.float64)))
+        >>> kinds = (torch.float32, torch.float64)
+        >>> one, other = (Inputs((torch.ones(2, 3, dtype=kind), 5), {}) for kind in kinds)
         >>> shapes_of(one) == shapes_of(other), shapes_of(one) == shapes_of(Inputs((one.args[0], 6), {}))
         (True, False)
     """
