@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from automatch.exact.form import Form, Leaf
 from automatch.exact.ops import MOVES
@@ -41,5 +41,7 @@ def as_read(form: Form, leaf: Leaf, operand: fx.Node) -> Ints | None:
             value = value[args[0]]
         elif name in MOVES and name not in _CASTS:
             value = run(value, *args, **kwargs)
+    if not isinstance(value, Tensor):
+        return None  # all parts of it at once, as a concatenation of them reads it
     index: Ints = value.numpy()
     return index

@@ -24,3 +24,9 @@ def test_nearly_every_pair_is_exact() -> None:
     results = [run(seed) for seed in SEEDS]
     others = "\n".join(result.line for result in results if result.outcome != "exact")
     assert Counter(result.outcome for result in results)["exact"] >= 0.95 * len(SEEDS), others
+
+
+def test_a_weight_that_is_split_and_joined_again_ends_no_search() -> None:
+    """A recurrent layer's weight, all parts of which are read at once where the two models part."""
+    result = run(72)
+    assert result.outcome == "exact", result.line
