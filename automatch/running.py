@@ -32,6 +32,7 @@ SAME = "give both models inputs of the same content on which they give outputs o
 
 SEARCHED = 0.8
 """The share of the budget by which a search has to end: what it finds is still to be proved."""
+
 FEW = 4
 """Runs of the target that other readings of a few weights may cost before anything is searched."""
 

@@ -220,8 +220,7 @@ def _wide(made: Plan, source: nn.Module, target: nn.Module) -> Plan:
 
 def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, ledger: Ledger) -> Iterator[Trial]:
     """One trial per draw, up to the first that fails or disagrees; more where chance may have hidden a few elements."""
-    numbers = sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
-    extra = max(1, min((EXTRA - 1) * draws, WORK // max(1, numbers)))
+    extra = max(1, min((EXTRA - 1) * draws, WORK // max(1, setting.numbers)))
     for number in range(draws + extra):
         if number >= draws and (setting.budget.spent or not ledger.promising()):
             return

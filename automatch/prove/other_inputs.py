@@ -13,7 +13,7 @@ from automatch.inputs.lengths import all_rows, as_long_as, cuts, longer
 from automatch.prove.influence import Ledger
 from automatch.prove.outputs import OutputPair
 from automatch.prove.trial import Draw, Setting, Trial, attempt, attempts
-from automatch.prove.weights import Manner, state
+from automatch.prove.weights import Manner
 
 MOST_ROWS, MOST_WORK = 4096, 4_000_000_000
 """Row numbers that one input may hold to name all rows of a table, and the same times the numbers of both models."""
@@ -125,7 +125,7 @@ def all_positions(record: ProofRecord, others: Others) -> tuple[ProofRecord, str
     that differ on such inputs may have been made for shorter ones; then it shows nothing.
     """
     setting = others.setting
-    most = min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting)))
+    most = min(MOST_ROWS, MOST_WORK // max(1, setting.numbers))
     tables = {size for seen in others.ledger.found.values() for size in _lengths(seen.alive)}
     sizes = {size - less for size in tables for less in (0, 1, 2)}
     tried = as_long_as(setting.inputs, [size for size in sizes if 2 < size <= most])
@@ -149,15 +149,10 @@ def _lengths(alive: Tensor) -> Iterator[int]:
             yield len(rows)
 
 
-def _numbers(setting: Setting) -> int:
-    """How many numbers both models hold."""
-    return sum(tensor.numel() for model in (setting.source, setting.target) for tensor in state(model).values())
-
-
 def all_rows_named(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:
     """Run both models on so many batch items that every row of their tables is named, where that costs little."""
     setting, ledger = others.setting, others.ledger
-    made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, _numbers(setting))))
+    made = all_rows(setting.inputs, min(MOST_ROWS, MOST_WORK // max(1, setting.numbers)))
     if made is None:
         return record, ""
     wide = replace(setting, inputs=made)

@@ -11,9 +11,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automatch.trace.weights import identity
-from automatch.trace.widened import Widened
-
-__all__ = ["WIDE", "Watch", "Widened", "has_narrow_constants"]
 
 WIDE = (torch.float64, torch.complex128)
 

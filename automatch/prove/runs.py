@@ -12,9 +12,10 @@ from automatch.inputs.draws import own
 from automatch.inputs.plan import Call
 from automatch.interruption import let_through
 from automatch.prove.outputs import real_floats
-from automatch.prove.precision import Watch, Widened
+from automatch.prove.precision import Watch
 from automatch.trace.isolate import stand_in
 from automatch.trace.lines import blame
+from automatch.trace.widened import Widened
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from automatch.prove.loading import Conversion, Filled, drawn, filled
 from automatch.prove.measuring import measured
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired
 from automatch.prove.runs import Ran
-from automatch.prove.weights import Drawing, Manner
+from automatch.prove.weights import Drawing, Manner, state
 
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
@@ -58,6 +58,11 @@ class Setting:
     conflict: str = ""
     budget: Budget = UNBOUNDED
     say: Callable[[str], None] = field(default=lambda _: None)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers both models hold."""
+        return sum(tensor.numel() for model in (self.source, self.target) for tensor in state(model).values())
 
 
 @dataclass(frozen=True, slots=True)
