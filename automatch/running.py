@@ -146,8 +146,7 @@ def _two_functions(refuted: MappingRecord, recorded: Recorded) -> bool:
     """Whether an operator is to blame for what differs, in models that are too large to be searched for nothing."""
     if resized(refuted) or max(_numbers(side) for side in (refuted.source, refuted.target)) < LARGE:
         return False
-    standing = recorded.stands(recorded.changed(recorded.target.values, refuted.entries))
-    found = recorded.parts_at(standing)
+    found = recorded.parting
     return found is not None and bool(found.cause) and found.factor is None
 
 

@@ -23,7 +23,7 @@ from automatch.prove.rightness import first_wrong, leading_to, maker, right, who
 from automatch.prove.spelled import SPELLINGS
 from automatch.prove.steps import Step, run
 from automatch.prove.suspects import blamed
-from automatch.prove.values import CLOSE, apart, has_order, known, ordered, same_content, same_order
+from automatch.prove.values import CLOSE, Known, apart, has_order, known, ordered, same_content, same_order
 from automatch.trace.program import Program
 
 SUSPECTS = 4
@@ -171,11 +171,12 @@ def compared(
     output_gap: float = 1.0,
     sources: Mapping[str, tuple[str, ...]] | None = None,
     close: float = CLOSE,
+    other: Known | None = None,
 ) -> Divergence | None:
     """`first_divergence` of programs that were run already; `weights` are the target's."""
     (ours, our_ends), (theirs, their_ends) = ours_run, theirs_run
     wanted = [their_ends[pair[1]] for pair in outputs] or their_ends
-    other = known(ours, close)
+    other = known(ours, close) if other is None or other.close != close else other
     relevant = leading_to(theirs, [end for end in wanted if end is not None])
     here = Line(theirs, right(theirs, relevant, other), close)
     there = Line(ours, right(ours, range(len(ours)), known(theirs, close)), close)

@@ -245,5 +245,8 @@ def _bare(value: Any) -> Any:
 def _numbers(tensors: list[Tensor]) -> Tensor:
     real = [torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor for tensor in tensors]
     rows = [tensor.detach().double().cpu().flatten() for tensor in real if tensor.is_floating_point()]
-    numbers = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    numbers = (rows[0] if len(rows) == 1 else torch.cat(rows)) if rows else torch.zeros(0, dtype=torch.float64)
+    # most have none, and then share memory with what they are the numbers of: weights above all
+    if not numbers.numel() or max(map(abs, torch.stack(torch.aminmax(numbers)).tolist())) <= ENDLESS:
+        return numbers
     return torch.where(numbers.abs() > ENDLESS, numbers.sign() * torch.inf, numbers)

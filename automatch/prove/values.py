@@ -48,12 +48,12 @@ class Known:
 
     Attributes:
         values: All its numbers, sorted.
-        forms: What stays of each of its values when it is multiplied by a number, and of what sizes there are such.
+        forms: Its values, by what stays of each when it is multiplied by a number.
         close: How close two numbers must be to be the same.
     """
 
     values: Tensor
-    forms: Mapping[tuple[int, ...], tuple[float, ...]]
+    forms: Mapping[tuple[int, ...], tuple[Tensor, ...]]
     close: float
 
     def share(self, value: Tensor) -> float:
@@ -69,29 +69,44 @@ class Known:
         if not crowded and self.share(value) >= NEARLY:
             return True
         entries = telling(value)
-        sizes = [size for near in around(form_of(entries, self.close)) for size in self.forms.get(near, ())]
-        return any(self._is_multiple(_size(entries) / size) for size in sizes)
+        alike = [other for near in around(form_of(entries, self.close)) for other in self.forms.get(near, ())]
+        return any(self._is_multiple(entries, telling(other)) for other in alike)
 
-    def _is_multiple(self, factor: float) -> bool:
-        """Whether a factor is one that people put into weights: next to one it is another epsilon."""
-        return abs(factor - 1) <= 100 * self.close or abs(factor - 1) > APART
+    def _is_multiple(self, entries: Tensor, other: Tensor) -> bool:
+        """Whether entries are those of another value times a factor that people put into weights.
+
+        Next to one it is another epsilon. Two moments alone would not do: what attention adds to a stream moves them by
+        less than numbers in float32 do.
+        """
+        factor = _size(entries) / _size(other)
+        if 100 * self.close < abs(factor - 1) <= APART:
+            return False
+        wanted = entries.sort().values
+        return any(self._same(sign * factor * other.sort(descending=sign < 0).values, wanted) for sign in (1, -1))
+
+    def _same(self, entries: Tensor, wanted: Tensor) -> bool:
+        return float(((entries - wanted).abs() <= self._near(wanted)).double().mean()) >= NEARLY
+
+    def _near(self, entries: Tensor) -> Tensor:
+        return self.close * (entries.abs() + entries.abs().median())
 
     def _among(self, entries: Tensor) -> Tensor:
         after = torch.searchsorted(self.values, entries).clamp(max=len(self.values) - 1)
         nearest = torch.minimum(
             (self.values[after] - entries).abs(), (self.values[(after - 1).clamp(min=0)] - entries).abs()
         )
-        return nearest <= self.close * (entries.abs() + entries.abs().median())
+        return nearest <= self._near(entries)
 
 
 def known(steps: Iterable[Step], close: float) -> Known:
     """What a side's steps compute, all together."""
-    parts = [entries for step in steps if (entries := telling(step.value)).numel()]
+    parts: list[Tensor] = []
+    forms: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
+    for step in steps:
+        parts.append(telling(step.value))
+        form = form_of(parts[-1], close)
+        forms |= {form: (*forms.get(form, ()), step.value)} if form else {}
     values = torch.cat(parts).sort().values if parts else torch.zeros(0, dtype=torch.float64)
-    forms: dict[tuple[int, ...], tuple[float, ...]] = {}
-    for part in parts:
-        form = form_of(part, close)
-        forms |= {form: (*forms.get(form, ()), _size(part))} if form else {}
     return Known(values, forms, close)
 
 

@@ -81,8 +81,7 @@ def searched_region(
     try:
         budget.check("before the place where the models part was searched")
         made = made or bench(record, source, target, None, None, 0, prepared)
-        standing = made.stands(made.changed(made.target.values, record.entries))
-        search = _Search(record, made, standing, budget, say, values_of(made.origin))
+        search = _Search(record, made, made.standing, budget, say, values_of(made.origin))
         while not search.standing.agrees:
             if not _improved(search):
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +52,9 @@ class Standing:
         return self.agrees, self.sound
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Bench:
-    """Two recorded models.
+    """Two recorded models, under the mapping that they were recorded for.
 
     Attributes:
         origin: The source's program.
@@ -80,6 +81,16 @@ class Bench:
         """Sizes of the axes of what the models compute in four and more axes: there are numbers of heads among them."""
         steps = self.source[0]
         return tuple(dict.fromkeys(size for step in steps if len(step.shape) > 3 for size in step.shape[1:-1]))
+
+    @cached_property
+    def standing(self) -> Standing:
+        """How the target stands under the mapping."""
+        return self.stands(self.target.values)
+
+    @cached_property
+    def parting(self) -> Divergence | None:
+        """Where the models part under the mapping."""
+        return self._parts(self.standing)
 
     def stands(self, values: Mapping[str, Tensor]) -> Standing:
         """How the target stands with these weights."""
@@ -113,11 +124,15 @@ class Bench:
 
     def parts_at(self, standing: Standing) -> Divergence | None:
         """Where the models part."""
+        return self.parting if standing is self.standing else self._parts(standing)
+
+    def _parts(self, standing: Standing) -> Divergence | None:
         gap = self._gap(standing.ran)
         differing = [pair for pair in self.outputs if not self._same_output(standing.ran, pair)]
 
         def seen(close: float) -> Divergence | None:
-            return compared(self.source, standing.ran, standing.values, differing, output_gap=gap, close=close)
+            both = self.source, standing.ran
+            return compared(*both, standing.values, differing, output_gap=gap, close=close, other=self.other)
 
         return closely(seen, self.close == CLOSE, gap)
 

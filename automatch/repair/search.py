@@ -89,8 +89,7 @@ def repaired(
     try:
         budget.check("before it repaired anything")
         made = made or bench(record, source, target, source_inputs, target_inputs, seed, prepared, recordings)
-        values = made.changed(made.target.values, record.entries)
-        search = _Search(record, made, made.stands(values), budget, most)
+        search = _Search(record, made, made.standing, budget, most)
         if not _mended(search, say) or not search.labels:
             return None
         both = source, target, source_inputs, target_inputs

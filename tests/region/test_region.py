@@ -19,6 +19,8 @@ from automatch.inputs.prepare import Prepared, prepare
 from automatch.interruption import of_caller
 from automatch.lift.keys import split
 from automatch.region import searched_region
+from automatch.repair import bench_or_none
+from automatch.repair.bench import Bench
 from automatch.trace.inputs import normalise
 from automatch.trace.program import Program
 from tests.region.nets import IDS, Experts, Net, Shuffled, Stacked, Straight, fused_decoder, split_decoder
@@ -136,3 +138,21 @@ def test_two_faults_take_two_rounds(searches: Searched) -> None:
     first, second = ({name.split(".")[2] for name in pair[1].values} for pair in searches)
     assert first == {"first"}
     assert "second" in second
+
+
+def test_a_refuted_mapping_is_run_and_compared_once_by_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Any] = []
+    stands = Bench.stands
+
+    def counted(bench: Bench, values: Any) -> Any:
+        runs.append(values)
+        return stands(bench, values)
+
+    monkeypatch.setattr(Bench, "stands", counted)
+    source, target = split_decoder(), fused_decoder()
+    record = refuted(source, target)
+    made = bench_or_none(record, source, target, prepared=prepared(source, target))
+    assert made is not None
+    assert made.parts_at(made.standing) is made.parting
+    assert searched(source, target, record, made=made) is not None
+    assert [values is made.target.values for values in runs].count(True) == 1
