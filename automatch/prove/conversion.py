@@ -132,7 +132,7 @@ def prove_conversion(
     record = _judged(replace(start, tolerance=TOLERANCE if coarse else EXACT), trials)
     if record.outcome != "agree":
         return Proof(record, {})
-    others = Others(setting, EXTRA * draws, trials[0].pairs, ledger)
+    others = Others(replace(setting, narrow=trials[0].narrow), EXTRA * draws, trials[0].pairs, ledger)
     record, told = on_other_inputs(record, others)
     if record.outcome != "agree":
         return Proof(record, {})
@@ -235,7 +235,7 @@ def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, 
         yield trial
         if trial.failure or not _agrees(trial, TOLERANCE):
             return
-        pairs = trial.pairs
+        pairs, setting = trial.pairs, replace(setting, narrow=trial.narrow)
 
 
 def _manners(number: int) -> tuple[Manner, ...]:

@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from automatch.prove.alike import Flags, Floats, Ints, alike, regrouped
 from automatch.prove.outputs import Gap, scale
 from automatch.prove.weights import SPREAD
-from automatch.trace.weights import Identity, identity
 
 MARGIN = 100.0
 """How many times the measured distance of the outputs an element must move them by."""
@@ -59,7 +56,9 @@ class Influence:
     """What the draws so far showed of one target tensor.
 
     Attributes:
-        alive: Which elements would have shown in some draw, had they been wrong; in the tensor's shape.
+        shape: The tensor's shape.
+        bits: Which elements would have shown in some draw, had they been wrong: eight in a number, in order.
+        count: How many these are.
         twins: Places of living elements whose gradients had an equal among the others' in all draws, and for each the
             group of equals that it belongs to.
         prints: One for every draw.
@@ -67,17 +66,40 @@ class Influence:
         still: Whether the last draw, not the first, told nothing new, and more is missing than chance may hide.
     """
 
-    alive: Tensor
+    shape: tuple[int, ...]
+    bits: npt.NDArray[np.uint8]
     twins: tuple[Ints, Ints]
-    prints: tuple[Print, ...]
-    shifts: bool
+    count: int = 0
+    prints: tuple[Print, ...] = ()
+    shifts: bool = True
     still: bool = False
+
+    @staticmethod
+    def none(shape: tuple[int, ...]) -> Influence:
+        """Of a tensor of which nothing was seen yet."""
+        empty = np.empty(0, np.int64)
+        return Influence(shape, np.zeros(-(-math.prod(shape) // 8), np.uint8), (empty, empty))
+
+    @property
+    def alive(self) -> Tensor:
+        """Which elements would have shown in some draw, had they been wrong; in the tensor's shape."""
+        if self.whole:
+            return torch.ones((), dtype=torch.bool).expand(self.shape)  # takes no memory
+        return torch.from_numpy(self._alive()).view(self.shape)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all elements are alive."""
+        return self.count == math.prod(self.shape)
 
     @property
     def nearly_whole(self) -> bool:
         """Whether so few elements are missing that chance may have hidden them."""
-        alive = float(self.alive.double().mean()) if self.alive.numel() else 1.0
-        return NEARLY <= alive < 1
+        return not self.whole and self.count >= NEARLY * math.prod(self.shape)
+
+    def _alive(self) -> Flags:
+        flags: Flags = np.unpackbits(self.bits, count=math.prod(self.shape)).view(np.bool_)
+        return flags
 
     @property
     def apart(self) -> Tensor:
@@ -93,29 +115,36 @@ class Influence:
     @property
     def told(self) -> bool:
         """Whether further draws can tell no more of it."""
-        return not self.twins[0].size and not self.shifts and bool(self.alive.all())
+        return not self.twins[0].size and not self.shifts and self.whole
 
     def see(self, gradient: Gradient, enough: float, tolerance: float) -> None:
         """Enter one draw: elements that moved the outputs by enough, and those that could have been exchanged."""
-        alive = self.alive.contiguous().view(-1).numpy()
-        fresh = gradient.beyond(enough)
-        fresh &= ~(alive if gradient.places is None else alive[gradient.places])
         known, groups = self.twins
         shifted = self.shifts
-        again = regrouped(gradient.at(known, enough), known, groups, tolerance)
+        self.twins = regrouped(gradient.at(known, enough), known, groups, tolerance)
+        new = not self.whole and self._seen(gradient, enough, tolerance)
+        self.prints = (*self.prints, gradient.print)
+        self.shifts = shifted and gradient.shifts
+        same = not new and len(self.twins[0]) == len(known) and self.shifts == shifted
+        self.still = same and len(self.prints) > 1 and not self.nearly_whole
+
+    def _seen(self, gradient: Gradient, enough: float, tolerance: float) -> bool:
+        """Enter elements that no draw before showed; whether there were any."""
+        alive = self._alive()
+        gradient = gradient.among(alive)
+        fresh = gradient.beyond(enough)
+        np.greater(fresh, alive if gradient.places is None else alive[gradient.places], out=fresh)
         places, numbers = alike(gradient.values, tolerance, fresh)
-        offset = int(again[1].max()) + 1 if again[1].size else 0
-        self.twins = np.concatenate([again[0], gradient.whole(places)]), np.concatenate([again[1], numbers + offset])
+        known, groups = self.twins
+        offset = int(groups.max()) + 1 if groups.size else 0
+        self.twins = np.concatenate([known, gradient.whole(places)]), np.concatenate([groups, numbers + offset])
         if gradient.places is None:
             alive |= fresh
         else:
             alive[gradient.places[fresh]] = True
-        if alive.all():
-            self.alive = torch.ones((), dtype=torch.bool).expand(gradient.shape)  # takes no memory
-        self.prints = (*self.prints, gradient.print)
-        self.shifts = shifted and gradient.shifts
-        same = not fresh.any() and len(self.twins[0]) == len(known) and self.shifts == shifted
-        self.still = same and len(self.prints) > 1 and not self.nearly_whole
+        new = int(np.count_nonzero(fresh))
+        self.bits, self.count = np.packbits(alive), self.count + new
+        return new > 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +172,14 @@ class Gradient:
         rows, width = found.indices()[0].numpy(), int(np.prod(shape[1:]))
         places = (rows[:, None] * width + np.arange(width)).reshape(-1)
         return Gradient(found.values().double().reshape(-1).numpy(), places, shape)
+
+    def among(self, seen: Flags) -> Gradient:
+        """Its values where nothing was seen yet, [N] flags, where these are few; all of it elsewhere."""
+        if self.places is not None or np.count_nonzero(seen) < (1 - _FEW) * seen.size:
+            return self
+        starts = range(0, seen.size, _AT_ONCE)
+        places = np.concatenate([start + np.flatnonzero(~seen[start : start + _AT_ONCE]) for start in starts])
+        return Gradient(self.values[places], places, self.shape)
 
     def beyond(self, enough: float) -> Flags:
         """Which values move the outputs by enough; a block at a time, to need no other memory of their size."""
@@ -189,6 +226,7 @@ class Gradient:
         return bool((np.abs(whole) <= TWIN * sizes).all())
 
 
+_FEW = 1 / 16
 _ROWS = 1024
 _NOISE = np.random.Generator(np.random.PCG64(0)).standard_normal(65_521)
 """Random factors, repeated along a tensor; their number is prime, so that no row of a matrix meets the same ones."""
@@ -226,8 +264,7 @@ class Ledger:
             narrow: Whether numbers in float32 took part.
         """
         if key not in self.found:
-            none = np.empty(0, np.int64)
-            self.found[key] = Influence(torch.zeros(gradient.shape, dtype=torch.bool), (none, none), (), True)
+            self.found[key] = Influence.none(gradient.shape)
         self.found[key].see(gradient, unit, TWIN if narrow else TWIN_EXACT)
 
     def promising(self) -> bool:
@@ -272,10 +309,13 @@ def measure(
     Raises:
         RuntimeError: Nothing can be differentiated.
     """
-    total = torch.zeros((), dtype=torch.float64, device=outputs[0].device)
-    for output in outputs:
-        cotangent = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.device)
-        total = total + (cotangent * output).sum() / scale(output.detach())
+    drawn = (torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs)
+    cotangents = [
+        (noise / scale(output.detach())).to(output.device) for noise, output in zip(drawn, outputs, strict=True)
+    ]
+    moving = [pair for pair in zip(outputs, cotangents, strict=True) if pair[0].requires_grad]
+    if not moving:
+        raise RuntimeError("no output has a gradient")
     left = dict(weights)
 
     def taken(key: str, tensor: Tensor) -> None:
@@ -289,7 +329,8 @@ def measure(
         if key not in tables
     ]
     try:
-        torch.autograd.backward(total, inputs=[*weights.values(), *tables.values()])
+        roots, starts = zip(*moving, strict=True)
+        torch.autograd.backward(roots, starts, inputs=[*weights.values(), *tables.values()])
     finally:
         for hook in hooks:
             hook.remove()
@@ -304,70 +345,6 @@ def _together(tensor: Tensor, table: Tensor) -> Tensor | None:
         return rows if whole is None else whole
     rows = rows.coalesce()
     return whole.index_add_(0, rows.indices()[0], rows.values())
-
-
-class Differentiable(TorchFunctionMode):
-    """What a run for gradients does otherwise: the values stay the same.
-
-    1. Batch norm in evaluation is arithmetic, which unlike torch's own has gradients by its statistics.
-    2. Rows are looked up in a leaf of their own, whose gradient holds these rows alone.
-
-    Attributes:
-        tables: By the identity of a tensor that rows were looked up in, what the lookups read in its place.
-    """
-
-    def __init__(self) -> None:
-        """No table was read yet."""
-        super().__init__()
-        self.tables: dict[Identity, Tensor] = {}
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is functional.batch_norm and (spelled := _batch_norm(*args, **(kwargs or {}))) is not None:
-            return spelled
-        if func is functional.embedding:
-            return self._lookup(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def _lookup(
-        self,
-        rows: Tensor,
-        weight: Tensor,
-        padding_idx: int | None = None,
-        max_norm: float | None = None,
-        norm_type: float = 2.0,
-        scale_grad_by_freq: bool = False,
-        sparse: bool = False,
-    ) -> Tensor:
-        if not (weight.is_leaf and weight.requires_grad) or max_norm is not None or scale_grad_by_freq:
-            return functional.embedding(rows, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-        mark = identity(weight)
-        if mark not in self.tables:
-            self.tables[mark] = weight.detach().requires_grad_()
-        return functional.embedding(rows, self.tables[mark], padding_idx, sparse=True)
-
-
-def _batch_norm(
-    x: Tensor,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
-    if training or mean is None or variance is None:
-        return None
-    shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-    normed = (x - mean.reshape(shape)) * (variance.reshape(shape) + eps).rsqrt()
-    scaled = normed if weight is None else normed * weight.reshape(shape)
-    return scaled if bias is None else scaled + bias.reshape(shape)
 
 
 def enough(gaps: Sequence[Gap]) -> float:
@@ -385,8 +362,8 @@ def interchangeable(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     """For each tensor those others of its shape that have the same gradient everywhere: only their sum matters."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for key, part in ledger.found.items():
-        if bool(part.alive.any()):
-            groups.setdefault((tuple(part.alive.shape), f"{part.prints[0].size:.5e}"), []).append(key)
+        if part.count:
+            groups.setdefault((part.shape, f"{part.prints[0].size:.5e}"), []).append(key)
     found: dict[str, tuple[str, ...]] = {}
     for keys in groups.values():
         for key in keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -89,38 +89,59 @@ def _part(entry: Entry, names: Mapping[str, str]) -> Part:
     return Part(reads, make, owned=True, copy=entry.target if isinstance(expr, Source) else "")
 
 
-@contextmanager
-def drawn(model: nn.Module, drawing: Drawing) -> Iterator[nn.Module]:
-    """A float64 stand-in on fresh weights, tied where they were; the model is left as it is.
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """A model on other numbers, in float64; the model is left as it is.
 
-    Raises:
-        TypeError: The model cannot be copied.
+    Attributes:
+        model: The caller's model.
+        tensors: By the identity of each of its parameters and buffers, what takes its place.
     """
-    room = Room(drawing.tensors.values())
+
+    model: nn.Module
+    tensors: Mapping[Identity, Tensor]
+
+    def stand_in(self) -> AbstractContextManager[nn.Module]:
+        """A copy of the model around these numbers, so that nothing that a forward keeps reaches another run.
+
+        Raises:
+            TypeError: The model cannot be copied.
+        """
+        return stand_in(self.model, lambda tensor: self.tensors[identity(tensor)])
+
+    def state(self) -> dict[str, Tensor]:
+        """The numbers of the model's state dict, themselves and not copies."""
+        return {key: self.tensors[identity(tensor)] for key, tensor in state(self.model).items()}
+
+
+@contextmanager
+def drawn(model: nn.Module, drawing: Drawing) -> Iterator[Numbers]:
+    """A model on fresh weights, tied where they were; they are let go in the end."""
     made: dict[Identity, Tensor] = {}
-    with stand_in(model, lambda tensor: _once(made, tensor, drawing, room)) as copied:
+    try:
+        yield _whole(model, made, drawing, Room(drawing.tensors.values()))
+    finally:
         made.clear()
-        yield copied
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A target's stand-in.
+    """A target on what a conversion makes.
 
     Attributes:
-        model: It; it returns the tuple of tensors in its output.
+        numbers: It.
         contradicted: Keys that a tied key overwrote with other values.
         narrow: Whether the conversion made numbers in less than float64.
     """
 
-    model: nn.Module
+    numbers: Numbers
     contradicted: tuple[str, ...]
     narrow: bool
 
 
 @contextmanager
 def filled(conversion: Conversion, source: Drawing, target: nn.Module, others: Drawing) -> Iterator[Filled]:
-    """A float64 stand-in of the target, on what the conversion makes of the source's fresh weights.
+    """The target on what the conversion makes of the source's fresh weights, which is let go in the end.
 
     Args:
         conversion: The conversion.
@@ -130,7 +151,6 @@ def filled(conversion: Conversion, source: Drawing, target: nn.Module, others: D
 
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have; all of them are listed.
-        TypeError: The target cannot be copied.
     """
     filling = _Filling(others.tensors, Room(others.tensors.values()))
     reading = _Reading.of(source, conversion)
@@ -141,9 +161,17 @@ def filled(conversion: Conversion, source: Drawing, target: nn.Module, others: D
         for key in tuple(made):
             filling.put(key, made.pop(key), part.owned)
     contradicted = filling.done()
-    with stand_in(target, lambda tensor: _once(filling.made, tensor, others, filling.room)) as copied:
+    try:
+        yield Filled(_whole(target, filling.made, others, filling.room), contradicted, filling.watch.narrow)
+    finally:
         filling.made.clear()
-        yield Filled(copied, contradicted, filling.watch.narrow)
+
+
+def _whole(model: nn.Module, made: dict[Identity, Tensor], drawing: Drawing, room: Room) -> Numbers:
+    """A model on numbers of which those that are missing are drawn."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        _once(made, tensor, drawing, room)
+    return Numbers(model, made)
 
 
 def _once(made: dict[Identity, Tensor], tensor: Tensor, drawing: Drawing, room: Room) -> Tensor:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from automatch.core.memory import give_back
 from automatch.inputs.plan import Call
 from automatch.interruption import let_through
-from automatch.prove.influence import Differentiable, Gradient, Ledger, disturb, disturbance, enough, measure
+from automatch.prove.differentiable import Differentiable
+from automatch.prove.influence import Gradient, Ledger, disturb, disturbance, enough, measure
+from automatch.prove.loading import Numbers
 from automatch.prove.outputs import Gap, OutputPair, common, gap
 from automatch.prove.runs import run
-from automatch.prove.weights import state
 from automatch.trace.lines import blame
 from automatch.trace.weights import identity
 
@@ -25,7 +26,7 @@ JOLT = 0.01
 JOLTED = 3
 """How many draws are disturbed; those after these look for a few more elements alone."""
 
-LARGE = 16_000_000
+LARGE = 4_000_000
 """Numbers of gradients that were let go, after which their memory is given back."""
 
 
@@ -34,7 +35,7 @@ class Bench:
     """A target on a draw, and what it is compared with.
 
     Attributes:
-        target: The filled stand-in; it is changed.
+        target: The target on the numbers of the draw, which are changed.
         call: What it is called with.
         number: The number of the draw.
         first: The source's outputs.
@@ -43,7 +44,7 @@ class Bench:
         narrow: Whether numbers in less than float64 took part.
     """
 
-    target: nn.Module
+    target: Numbers
     call: Call
     number: int
     first: Sequence[Tensor]
@@ -78,7 +79,7 @@ def measured(bench: Bench, ledger: Ledger) -> Measured:
     for key, tensor in weights.items():
         if key in ledger.found:
             disturb(tensor, JOLT * disturbance(tensor), ledger.found[key].alive)
-    third, failure = run(bench.target, bench.call, bench.number, "target")
+    third, failure = run(bench.target, bench.call, "target")
     if failure:
         return Measured((), failure)
     both = [common(bench.first[pair.source], third[pair.target]) for pair in bench.pairs]
@@ -87,13 +88,13 @@ def measured(bench: Bench, ledger: Ledger) -> Measured:
 
 def _entered(bench: Bench, weights: Mapping[str, Tensor], enter: _Entering) -> str:
     """Hand over the gradients of some weights; why that failed, empty where it did not."""
-    give_back()
+    give_back(sum(tensor.numel() for tensor in weights.values()))
     first = not enter.ledger.found
     for tensor in weights.values():
         tensor.requires_grad_(True)
     try:
         with Differentiable() as mode:
-            second, failure = run(bench.target, bench.call, bench.number, "target", graph=True)
+            second, failure = run(bench.target, bench.call, "target", graph=True)
         if failure:
             return failure
         with torch.enable_grad():  # a stand-in is run without
@@ -140,7 +141,7 @@ class _Entering:
         """
         tensor = self.weights[key].detach()
         if self.freed + tensor.numel() > LARGE:
-            give_back()
+            give_back(self.freed)
             self.freed = 0
         gradient = Gradient.of(found, tuple(tensor.shape))
         if not np.isfinite(gradient.values).all():
@@ -149,9 +150,9 @@ class _Entering:
         self.freed += tensor.numel()
 
 
-def _differentiable(target: nn.Module) -> dict[str, Tensor]:
+def _differentiable(target: Numbers) -> dict[str, Tensor]:
     """Every floating tensor of the target's state dict under its first key, of which gradients can be taken."""
-    tensors = state(target)
+    tensors = target.state()
     first = {identity(tensor): key for key, tensor in reversed(tensors.items())}
     return {
         key: tensor

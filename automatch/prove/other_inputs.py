@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -29,6 +30,10 @@ LONG = 16
 
 NAMED = 3
 """Draws on which all rows are named, where chance may have hidden a few elements."""
+
+
+Length: TypeAlias = tuple[int, int, Draw, Setting]
+"""A size of an axis, the one that takes its place, and how it is run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,11 @@ def other_lengths(record: ProofRecord, others: Others) -> tuple[ProofRecord, str
         (size, larger, Draw(others.number), replace(setting, inputs=made))
         for size, larger, made in longer(setting.inputs)
     ]
-    agreeing, differing = _first_length(shorter[:LENGTHS], others.pairs, record.tolerance)
-    also, parting = _first_length(more[:LENGTHS], others.pairs, record.tolerance)
+    # most often both models take the first of each and agree, and one draw serves both
+    firsts, border = [(made, draw) for _, _, draw, made in (*shorter[:1], *more[:1])], len(shorter[:1])
+    begun = attempts(firsts, others.pairs) if firsts else []
+    agreeing, differing = _first_length(shorter[:LENGTHS], begun[:border], others.pairs, record.tolerance)
+    also, parting = _first_length(more[:LENGTHS], begun[border:], others.pairs, record.tolerance)
     agreeing, differing = agreeing + also, differing + parting
     if agreeing:
         told = "; ".join([f"inputs {' and '.join(agreeing)}", *differing])
@@ -97,25 +105,40 @@ def other_lengths(record: ProofRecord, others: Others) -> tuple[ProofRecord, str
 
 
 def _first_length(
-    tried: Sequence[tuple[int, int, Draw, Setting]], pairs: tuple[OutputPair, ...], tolerance: float
+    tried: Sequence[Length], begun: Sequence[Trial], pairs: tuple[OutputPair, ...], tolerance: float
 ) -> tuple[list[str], list[str]]:
-    """What is said of the first other length that both models take and agree on, and of those on which they differ."""
+    """What is said of the first other length that both models take and agree on, and of those on which they differ.
+
+    Args:
+        tried: The lengths.
+        begun: What the first of them gave, where they were run already.
+        pairs: Which outputs are compared.
+        tolerance: The gap up to which outputs agree.
+    """
 
     def agrees(trial: Trial) -> bool:
         return not trial.failure and max(found.largest for found in trial.gaps) <= tolerance
 
     differing: list[str] = []
-    for start in range(0, len(tried), AT_ONCE):
-        batch = tried[start : start + AT_ONCE]
-        trials = attempts([(setting, draw) for _, _, draw, setting in batch], pairs, until=agrees)
-        for (size, other, _, _), trial in zip(batch, trials, strict=False):
-            if trial.failure:
-                continue
-            said, worst = f"with size {other} in place of {size}", max(found.largest for found in trial.gaps)
-            if agrees(trial):
-                return [f"{said} were run as well, and agree within {worst:.1e}"], differing
-            differing.append(f"{said} they differ by {worst:.1e}")
+    for (size, other, _, _), trial in _ran(tried, begun, pairs, agrees):
+        if trial.failure:
+            continue
+        said, worst = f"with size {other} in place of {size}", max(found.largest for found in trial.gaps)
+        if agrees(trial):
+            return [f"{said} were run as well, and agree within {worst:.1e}"], differing
+        differing.append(f"{said} they differ by {worst:.1e}")
     return [], differing
+
+
+def _ran(
+    tried: Sequence[Length], begun: Sequence[Trial], pairs: tuple[OutputPair, ...], until: Callable[[Trial], bool]
+) -> Iterator[tuple[Length, Trial]]:
+    """Lengths with what they gave, run a few at once as they are asked for."""
+    yield from zip(tried, begun, strict=False)
+    for start in range(len(begun), len(tried), AT_ONCE):
+        batch = tried[start : start + AT_ONCE]
+        trials = attempts([(setting, draw) for _, _, draw, setting in batch], pairs, until=until)
+        yield from zip(batch, trials, strict=False)
 
 
 def all_positions(record: ProofRecord, others: Others) -> tuple[ProofRecord, str]:

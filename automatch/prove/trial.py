@@ -47,6 +47,7 @@ class Setting:
         conflict: Why the inputs of both sides cannot be used together; empty where they can.
         budget: How long all runs may take.
         say: Told what begins.
+        narrow: Whether numbers in less than float64 take part in any run, where a draw has shown it.
     """
 
     conversion: Conversion
@@ -58,6 +59,7 @@ class Setting:
     conflict: str = ""
     budget: Budget = UNBOUNDED
     say: Callable[[str], None] = field(default=lambda _: None)
+    narrow: bool | None = None
 
     @property
     def numbers(self) -> int:
@@ -136,8 +138,13 @@ def loaded(setting: Setting, draw: Draw) -> Iterator[Loaded]:
     """
     ours, theirs = _calls(setting, draw)
     source, others = _drawings(setting, draw)
-    with drawn(setting.source, source) as first, filled(setting.conversion, source, setting.target, others) as second:
-        yield Loaded(first, second.model, ours, theirs)
+    with (
+        drawn(setting.source, source) as first,
+        filled(setting.conversion, source, setting.target, others) as second,
+        first.stand_in() as one,
+        second.numbers.stand_in() as other,
+    ):
+        yield Loaded(one, other, ours, theirs)
 
 
 def _drawings(setting: Setting, draw: Draw) -> tuple[Drawing, Drawing]:
@@ -203,14 +210,14 @@ def attempts(
     source, others = _drawings(setting, draw)
     made: list[Trial] = []
     try:
-        give_back()
-        ran = _source_ran(setting.source, source, [ours for ours, _ in calls], draw.number)
-        give_back()
+        give_back(setting.numbers)
+        ran = _source_ran(setting, source, [ours for ours, _ in calls])
+        give_back(setting.numbers)
         if all(each.failure for each in ran):
             return [Trial(failure=each.failure) for each in ran]
         with filled(setting.conversion, source, setting.target, others) as ready:
             for first, (_, theirs) in zip(ran, calls, strict=True):
-                made.append(_Bench(ready, theirs, draw.number, first, most).trial(pairs, ledger))
+                made.append(_Bench(ready, theirs, draw.number, first, most, setting.narrow).trial(pairs, ledger))
                 if until(made[-1]):
                     break
     except TypeError as error:
@@ -219,9 +226,9 @@ def attempts(
     return made
 
 
-def _source_ran(model: nn.Module, drawing: Drawing, calls: Sequence[Call], number: int) -> list[Ran]:
-    with drawn(model, drawing) as copied:
-        return [Ran.of(copied, call, number, "source") for call in calls]
+def _source_ran(setting: Setting, drawing: Drawing, calls: Sequence[Call]) -> list[Ran]:
+    with drawn(setting.source, drawing) as numbers:
+        return [Ran.of(numbers, call, "source", setting.narrow) for call in calls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +240,23 @@ class _Bench:
     number: int
     first: Ran
     most: float
+    narrow: bool | None
 
     def trial(self, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None) -> Trial:
         """Run the target, compare, and enter what each weight does."""
+        trial = self.compared(pairs)
+        if trial.failure or ledger is None or any(not found.largest <= self.most for found in trial.gaps):
+            return trial
+        first, numbers = self.first.outputs, self.target.numbers
+        bench = measuring.Bench(numbers, self.call, self.number, first, trial.pairs, trial.gaps, trial.narrow)
+        made = measured(bench, ledger)
+        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured)
+
+    def compared(self, pairs: tuple[OutputPair, ...] | None) -> Trial:
+        """Run the target and compare; its outputs are let go."""
         if self.first.failure:
             return Trial(failure=self.first.failure)
-        ran = Ran.of(self.target.model, self.call, self.number, "target")
+        ran = Ran.of(self.target.numbers, self.call, "target", self.narrow)
         if ran.failure:
             return Trial(failure=ran.failure)
         first, second = self.first.outputs, ran.outputs
@@ -250,11 +268,7 @@ class _Bench:
         gaps = tuple(gap(*pair) for pair in both)
         narrow = self.first.narrow or ran.narrow or self.target.narrow
         outputs, alone = tuple(one for one, _ in both), _alone(first, second, pairs)
-        trial = Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
-        if ledger is None or any(not found.largest <= self.most for found in gaps):
-            return trial
-        made = measured(measuring.Bench(self.target.model, self.call, self.number, first, pairs, gaps, narrow), ledger)
-        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured)
+        return Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:

@@ -183,7 +183,10 @@ def _noise_scale(values: Tensor) -> float:
 def _has_both_signs(values: Tensor) -> bool:
     """Whether the first few numbers show it, as they mostly do: then the others need not be looked at."""
     few = values[(0,) * (values.dim() - 1)][:_FEW] if values.dim() and values.numel() else values
-    return bool((few > 0).any()) and bool((few < 0).any())
+    if not few.numel():
+        return False
+    low, high = torch.aminmax(few)
+    return bool(low < 0) and bool(high > 0)
 
 
 _FEW = 64

@@ -133,9 +133,24 @@ def _common(links: Links, names: frozenset[str], place: int) -> frozenset[str]:
 
 def _pairs(ours: Sequence[fx.Node], theirs: Sequence[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
     """Pairs of one shape, those where branches meet first, then the last: all that is wrong has come in there."""
-    fitting = [(one, other) for other in reversed(theirs) for one in reversed(ours) if _shape(one) == _shape(other)]
-    chosen = sorted(fitting, key=lambda pair: sum(not _meets(node) for node in pair))
+    ranked: list[list[tuple[fx.Node, fx.Node]]] = [[], [], []]
+    beside: dict[Shape, list[fx.Node]] = {}
+    for node in reversed(ours):
+        beside.setdefault(_shape(node), []).append(node)
+    # no more of a shape can be among the first pairs
+    few = {shape: _first(nodes) for shape, nodes in beside.items()}
+    for other in reversed(theirs):
+        for one in few.get(_shape(other), ()):
+            ranked[(not _meets(one)) + (not _meets(other))].append((one, other))
+    chosen = [pair for pairs in ranked for pair in pairs]
     return chosen or [(ours[-1], theirs[-1])] * (_count(ours[-1]) == _count(theirs[-1]))
+
+
+def _first(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """The first few nodes where branches meet, then the first few others."""
+    meeting = [node for node in nodes if _meets(node)]
+    others = [node for node in nodes if not _meets(node)]
+    return [*meeting[:PAIRS], *others[:PAIRS]]
 
 
 def _meets(node: fx.Node) -> bool:

@@ -94,15 +94,20 @@ class _Leaf:
     is_input: bool = False
 
 
-def record(model: nn.Module, inputs: Inputs) -> Program:
+def record(model: nn.Module, inputs: Inputs, first: Rung = "export") -> Program:
     """Record a model by itself, in float64 on inputs in float64; the caller's model is not changed.
+
+    Args:
+        model: The model.
+        inputs: The inputs.
+        first: The rung to begin with; those before it come last.
 
     Raises:
         TraceError: No rung could record it.
     """
     inventory = of_module(model)
     failures: list[str] = []
-    for rung, attempt in _RUNGS:
+    for rung, attempt in sorted(_RUNGS, key=lambda step: _ORDER.index(step[0]) < _ORDER.index(first)):
         try:
             with stand_in(model, wide_copy) as copied:
                 copied.double()
@@ -275,6 +280,8 @@ _RUNGS: tuple[tuple[Rung, Callable[[nn.Module, Inputs, Inventory, Rung], Program
     ("recorder", _run),
 )
 
+
+_ORDER = [rung for rung, _ in _RUNGS]
 
 _VIEWS = frozenset("view reshape select slice transpose permute t squeeze unsqueeze expand unbind split".split())
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from automatch.core.graph import Graph
+from automatch.core.graph import Graph, Rung
 from automatch.interruption import let_through
 from automatch.trace.inputs import Inputs, fitted
 from automatch.trace.isolate import stand_in
@@ -75,9 +75,14 @@ class Recordings:
         kept = self.programs.get(shapes) or self._converted(given, shapes)
         found = None if kept is None else _right(kept, numbers, given)
         if found is None:
-            found = record(numbers, given)
+            found = record(numbers, given, self._rung(shapes))
         self.programs[shapes] = replace(found, values={})  # what is kept holds no weights in float64
         return found
+
+    def _rung(self, shapes: Shapes) -> Rung:
+        """The rung that could record the model as it stands: those before it will hardly do better in float64."""
+        known = self.takes.get(shapes)
+        return "export" if known is None or known.take is None else known.take.rung
 
     def _taken(self, model: nn.Module, inputs: Inputs, inventory: Inventory, say: Progress) -> Tried:
         """What the ladder comes to on inputs of these shapes; it is climbed once."""

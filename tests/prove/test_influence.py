@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automatch.prove.influence import Differentiable, Gradient, Influence, Ledger, disturb, interchangeable, measure
+from automatch.prove.differentiable import Differentiable
+from automatch.prove.influence import Gradient, Influence, Ledger, disturb, interchangeable, measure
 
 NOISE = torch.Generator().manual_seed(0)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from automatch.core.expr import Affine, Concat, Source
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
-from automatch.prove.loading import drawn, filled, of_function, of_record
+from automatch.prove.loading import Numbers, drawn, filled, of_function, of_record
+from automatch.prove.runs import run
 from automatch.prove.weights import Drawing, state
 from automatch.trace.weights import of_module
 
@@ -25,8 +29,8 @@ def pair_of_linears() -> nn.ModuleDict:
     return nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {key: tensor.detach().clone() for key, tensor in state(model).items()}
+def weights(numbers: Numbers) -> dict[str, Tensor]:
+    return {key: tensor.detach().clone() for key, tensor in numbers.state().items()}
 
 
 def test_a_draw_is_the_same_in_whatever_order_it_is_asked_for() -> None:
@@ -50,7 +54,7 @@ def test_the_target_holds_what_the_mapping_makes_of_the_sources_draw() -> None:
     with drawn(source, drawing) as copied:
         own = weights(copied)
     with filled(of_record(made, source), drawing, target, Drawing.of(target, (), seed=2)) as ready:
-        found = weights(ready.model)
+        found = weights(ready.numbers)
     assert torch.equal(found["weight"], torch.cat([own["q.weight"], own["k.weight"]]))
     assert torch.equal(found["bias"], torch.cat([own["q.bias"], 2 * own["k.bias"]]))
     assert not ready.contradicted
@@ -64,7 +68,7 @@ def test_two_targets_of_one_source_do_not_share_memory() -> None:
     made = record(source, target, a_weight=Source("weight", (3, 3)), b_weight=Source("weight", (3, 3)))
     conversion = of_record(made, source)
     with filled(conversion, Drawing.of(source, (), 0), target, Drawing.of(target, (), 1)) as ready:
-        first, second = state(ready.model).values()
+        first, second = ready.numbers.state().values()
         assert torch.equal(first, second)
         with torch.no_grad():
             first.add_(1)
@@ -82,9 +86,38 @@ def test_tied_keys_that_are_given_other_values_are_named() -> None:
         assert ready.contradicted == ("a.weight",)
 
 
-def test_a_stand_in_lets_go_of_its_tensors_at_once() -> None:
+def test_the_numbers_of_a_draw_are_let_go_at_once() -> None:
     model = nn.Sequential(nn.Linear(3, 4))
-    with drawn(model, Drawing.of(model, (), 0)) as copied:
-        assert len(list(copied.parameters())) == 2
-    assert not list(copied.parameters())
+    with drawn(model, Drawing.of(model, (), 0)) as numbers:
+        held = [weakref.ref(tensor) for tensor in numbers.state().values()]
+        with numbers.stand_in() as copied:
+            assert [parameter.dtype for parameter in copied.parameters()] == [torch.float64] * 2
+        del copied
+    assert [reference() for reference in held] == [None, None]
     assert len(list(model.parameters())) == 2
+
+
+def test_what_a_forward_keeps_reaches_no_other_run_of_a_draw() -> None:
+    class Counting(nn.Linear):
+        runs = 0
+
+        def forward(self, input: Tensor) -> Tensor:
+            self.runs += 1
+            return super().forward(input) * self.runs
+
+    model, x = Counting(3, 2), torch.randn(4, 3, dtype=torch.float64)
+    with drawn(model, Drawing.of(model, (), 0)) as numbers:
+        (first,), (second,) = (run(numbers, ((x,), {}), "source")[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert model.runs == 0
+
+
+def test_a_model_that_cannot_be_copied_is_said_to_be() -> None:
+    model = nn.Linear(3, 2)
+    model.__dict__["forward"] = _identity
+    with drawn(model, Drawing.of(model, (), 0)) as numbers, pytest.raises(TypeError, match="cannot be copied"):
+        run(numbers, ((torch.ones(1, 3),), {}), "source")
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from automatch.prove.loading import drawn
-from automatch.prove.weights import Drawing, Manner, fresh, state
+from automatch.prove.weights import Drawing, Manner, fresh
 
 
 def draw(values: Tensor, is_parameter: bool = True, flipped: bool = False) -> Tensor:
@@ -46,8 +46,8 @@ def test_ties_and_the_original_stay() -> None:
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
     model, before = nn.ModuleDict({"a": first, "b": second}), first.weight.detach().clone()
-    with drawn(model, Drawing.of(model, ("a.bias",), 0)) as copied:
-        found = state(copied)
+    with drawn(model, Drawing.of(model, ("a.bias",), 0)) as numbers:
+        found = numbers.state()
         assert found["a.weight"] is found["b.weight"]
         assert found["a.weight"].dtype == torch.float64
         assert not torch.equal(found["a.weight"].float(), before)
