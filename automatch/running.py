@@ -22,6 +22,7 @@ from automatch.prove.trial import NOT_COMPARABLE
 from automatch.region import searched_region
 from automatch.repair import bench_or_none, repaired
 from automatch.repair.bench import Bench as Recorded
+from automatch.repair.search import BUDGET
 from automatch.trace.recordings import Both
 
 WRONG = 1e-5
@@ -38,6 +39,12 @@ FEW = 4
 
 LARGE = 2_000_000
 """Numbers a side, from which on a search of the whole models takes long enough to be worth an early refusal."""
+
+MORE = "the search ended before it was through, since its budget was spent: a larger budget_s lets it go on"
+"""What to do where there was too little time."""
+
+SOME = 40
+"""Runs of a large target that other readings may cost in the end."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -114,7 +121,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
         return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
     recorded = _recorded(bench, refuted)
     if recorded is not None and _two_functions(refuted, recorded):
-        return _unconfirmed(bench, structural, Exact())
+        return _last(bench, _unconfirmed(bench, structural, Exact()), refuted)
     # a refuted mapping's statuses are doubts, which are none of what structure said
     for mended in _mended(bench, replace(structural, proof=refuted.proof), recorded):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
@@ -122,7 +129,18 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
             return agreeing
     exact = _searched(bench, bench.budget.part(SEARCHED))
     agreeing = _agreeing(bench, _candidates(structural, exact))
-    return _unconfirmed(bench, structural, exact) if agreeing is None else agreeing
+    if agreeing is not None:
+        return agreeing
+    found = _last(bench, _unconfirmed(bench, structural, exact), refuted)
+    return replace(found, next_step=MORE) if exact.gave_up and found.verdict == "refuted" else found
+
+
+def _last(bench: Bench, record: MappingRecord, refuted: MappingRecord) -> MappingRecord:
+    """What is answered in the end: where there was no time left to run it, the mapping that was refuted."""
+    ran = record.proof is not None and record.proof.outcome != "nothing"
+    told = refuted.proof is not None and refuted.proof.outcome == "differ"
+    found = refuted if told and not ran and not resized(record) else record
+    return replace(found, next_step=MORE) if bench.budget.spent and found.verdict == "refuted" else found
 
 
 def _agreeing(bench: Bench, candidates: Iterator[MappingRecord]) -> MappingRecord | None:
@@ -144,10 +162,14 @@ def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:
 
 def _two_functions(refuted: MappingRecord, recorded: Recorded) -> bool:
     """Whether an operator is to blame for what differs, in models that are too large to be searched for nothing."""
-    if resized(refuted) or max(_numbers(side) for side in (refuted.source, refuted.target)) < LARGE:
+    if resized(refuted) or not _is_large(refuted):
         return False
     found = recorded.parting
     return found is not None and bool(found.cause) and found.factor is None
+
+
+def _is_large(record: MappingRecord) -> bool:
+    return max(_numbers(side) for side in (record.source, record.target)) >= LARGE
 
 
 def _numbers(side: Side) -> int:
@@ -202,6 +224,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> Mappi
             say=bench.say,
             budget=bench.budget,
             recordings=bench.recordings,
+            most=SOME if _is_large(suspected) else BUDGET,
         )
         judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)

@@ -44,7 +44,7 @@ def _extent(record: MappingRecord) -> str:
             said = reason or "nobody ran both models under this mapping"
             return f"{said}; to prove it: {following}" if following else said
         case "refuted":
-            return shown
+            return "; ".join(filter(None, (shown, _clause(record.next_step))))
         case _:
             return f"{_counts(record)}; {shown}"
 

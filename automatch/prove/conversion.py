@@ -143,7 +143,8 @@ def prove_conversion(
     if any(trial.unmeasured for trial in trials):
         ledger = Ledger()  # what was entered was not controlled
     contradicted = {key for trial in trials for key in trial.contradicted}
-    return Proof(record, verdicts(target, covered, ledger, contradicted))
+    written = {key for trial in trials for key in trial.written}
+    return Proof(record, verdicts(target, covered, ledger, contradicted, written))
 
 
 def arrange(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -96,18 +96,46 @@ class Numbers:
     Attributes:
         model: The caller's model.
         tensors: By the identity of each of its parameters and buffers, what takes its place.
+        written: The identities of those that a forward was seen to write to.
     """
 
     model: nn.Module
     tensors: Mapping[Identity, Tensor]
+    written: set[Identity] = field(default_factory=set)
 
-    def stand_in(self) -> AbstractContextManager[nn.Module]:
+    @contextmanager
+    def stand_in(self) -> Iterator[nn.Module]:
         """A copy of the model around these numbers, so that nothing that a forward keeps reaches another run.
+
+        Buffers that it wrote to hold in the end what they held before.
 
         Raises:
             TypeError: The model cannot be copied.
         """
-        return stand_in(self.model, lambda tensor: self.tensors[identity(tensor)])
+        before = {mark: self.tensors[mark].detach().clone() for mark in map(identity, self.model.buffers())}
+        with stand_in(self.model, lambda tensor: self.tensors[identity(tensor)]) as copied:
+            try:
+                yield copied
+            finally:
+                self._put_back(before)
+
+    def _put_back(self, before: Mapping[Identity, Tensor]) -> None:
+        for mark, value in before.items():
+            if not torch.equal(self.tensors[mark], value):
+                self.written.add(mark)
+                with torch.no_grad():
+                    self.tensors[mark].copy_(value)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """See which parameters a forward writes to, if any."""
+        before = self._sums()
+        yield
+        self.written.update(mark for mark, value in self._sums().items() if value != before[mark])
+
+    def _sums(self) -> dict[Identity, float]:
+        marks = map(identity, self.model.parameters())
+        return {mark: float(self.tensors[mark].detach().abs().sum()) for mark in marks}
 
     def state(self) -> dict[str, Tensor]:
         """The numbers of the model's state dict, themselves and not copies."""

@@ -136,6 +136,8 @@ def _ran(
     """Lengths with what they gave, run a few at once as they are asked for."""
     yield from zip(tried, begun, strict=False)
     for start in range(len(begun), len(tried), AT_ONCE):
+        if tried[start][3].budget.spent:
+            return
         batch = tried[start : start + AT_ONCE]
         trials = attempts([(setting, draw) for _, _, draw, setting in batch], pairs, until=until)
         yield from zip(batch, trials, strict=False)
@@ -154,6 +156,8 @@ def all_positions(record: ProofRecord, others: Others) -> tuple[ProofRecord, str
     tried = as_long_as(setting.inputs, [size for size in sizes if 2 < size <= most])
     fitting = [made for _, _, made in tried if all(made.source[place].numel() <= most for place in made.free)]
     for made in fitting[:LONG]:
+        if setting.budget.spent:
+            break
         draw = Draw(others.number, Manner(temper=0.4))
         others.ledger.reopen()
         long = replace(setting, inputs=made)

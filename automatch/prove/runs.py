@@ -31,7 +31,7 @@ class Ran:
         """Run a model, and see what numbers take part where that is not known."""
         if narrow is not None:
             return Ran(*run(numbers, call, side), narrow)
-        with Watch() as watch:
+        with numbers.watched(), Watch() as watch:
             outputs, failure = run(numbers, call, side)
         return Ran(outputs, failure, watch.narrow)
 

@@ -166,7 +166,8 @@ def run(program: Program, spellings: Mapping[str, Spelling]) -> tuple[tuple[Step
         ValueError: More numbers were computed than are kept.
     """
     tape, env = Tape(), dict[fx.Node, Held]()
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what a model draws, both sides draw alike
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 env[node] = _leaf(program, node, tape)

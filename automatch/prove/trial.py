@@ -22,6 +22,7 @@ from automatch.prove.measuring import measured
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired
 from automatch.prove.runs import Ran
 from automatch.prove.weights import Drawing, Manner, state
+from automatch.trace.weights import Identity, identity
 
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
@@ -79,6 +80,7 @@ class Trial:
         jolted: How far they are after a small disturbance of all living weights; empty where it was not run.
         unmeasured: Why the influence of weights could not be had; empty where it could.
         contradicted: Keys that a tied key overwrote with other values.
+        written: Keys that the target itself writes to as it runs.
         narrow: Whether a model or the conversion has numbers in less than float64.
         failure: Why the draw proves nothing; empty where it does.
     """
@@ -90,6 +92,7 @@ class Trial:
     jolted: tuple[Gap, ...] = ()
     unmeasured: str = ""
     contradicted: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     narrow: bool = False
     failure: str = ""
 
@@ -250,7 +253,8 @@ class _Bench:
         first, numbers = self.first.outputs, self.target.numbers
         bench = measuring.Bench(numbers, self.call, self.number, first, trial.pairs, trial.gaps, trial.narrow)
         made = measured(bench, ledger)
-        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured)
+        written = tuple(key for key, mark in _marks(numbers.model).items() if mark in numbers.written)
+        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured, written=written)
 
     def compared(self, pairs: tuple[OutputPair, ...] | None) -> Trial:
         """Run the target and compare; its outputs are let go."""
@@ -269,6 +273,10 @@ class _Bench:
         narrow = self.first.narrow or ran.narrow or self.target.narrow
         outputs, alone = tuple(one for one, _ in both), _alone(first, second, pairs)
         return Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
+
+
+def _marks(model: nn.Module) -> dict[str, Identity]:
+    return {key: identity(tensor) for key, tensor in state(model).items()}
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:

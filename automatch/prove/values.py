@@ -25,6 +25,9 @@ COARSE = 2e-6
 NEARLY = 0.9995
 """The share of a value's entries that must be known; one in thousands may be lost to rounding."""
 
+SAMPLE = 16_384
+"""Entries of a large value that are looked up: as many as tell a share of one in thousands."""
+
 FEW = 16
 """A value with fewer entries than this that tell anything is not recognised by its form alone."""
 
@@ -61,7 +64,7 @@ class Known:
         entries = telling(value)
         if not entries.numel() or not self.values.numel():
             return float(not entries.numel())
-        return float(self._among(entries).double().mean())
+        return float(self._among(_sample(entries)).double().mean())
 
     def has(self, value: Tensor) -> bool:
         """Whether a value is known, or a multiple of it is."""
@@ -108,6 +111,13 @@ def known(steps: Iterable[Step], close: float) -> Known:
         forms |= {form: (*forms.get(form, ()), step.value)} if form else {}
     values = torch.cat(parts).sort().values if parts else torch.zeros(0, dtype=torch.float64)
     return Known(values, forms, close)
+
+
+def _sample(entries: Tensor) -> Tensor:
+    """Some entries that stand for all, where there are many: each of them is looked up among millions."""
+    if entries.numel() <= 4 * SAMPLE:
+        return entries
+    return entries[torch.randint(entries.numel(), (SAMPLE,), generator=torch.Generator().manual_seed(0))]
 
 
 def _size(entries: Tensor) -> float:

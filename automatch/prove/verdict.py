@@ -14,7 +14,11 @@ from automatch.trace.weights import identity
 
 
 def verdicts(
-    target: nn.Module, keys: Collection[str], ledger: Ledger, contradicted: Collection[str]
+    target: nn.Module,
+    keys: Collection[str],
+    ledger: Ledger,
+    contradicted: Collection[str],
+    written: Collection[str] = (),
 ) -> dict[str, Shown]:
     """What was shown of every mapped key of the target, tied ones like their first.
 
@@ -23,6 +27,7 @@ def verdicts(
         keys: The keys that the mapping determines.
         ledger: The influences of all draws.
         contradicted: Keys whose values a tied key overwrote with others.
+        written: Keys that the target writes to as it runs.
     """
     tensors = state(target)
     first: dict[object, str] = {}
@@ -34,6 +39,8 @@ def verdicts(
         tensor, main = tensors[key], first[identity(tensors[key])]
         if key in contradicted:
             found[key] = Shown(0, tensor.numel(), "a key tied to it was given other values")
+        elif key in written:
+            found[key] = Shown(0, tensor.numel(), "the model writes to it as it runs, so that a run says nothing of it")
         elif main not in ledger.found:
             found[key] = Shown(0, tensor.numel(), _without_gradient(tensor))
         else:

@@ -164,18 +164,13 @@ def _values(program: Program, model: nn.Module) -> Mapping[str, Tensor]:
 def _ran(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...] | None:
     """What a model gives in float64 throughout; None where it does not run so."""
     try:
-        with stand_in(model, _unwritten) as copied, Widened():
+        with stand_in(model, wide_copy) as copied, Widened():
             args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (inputs.args, inputs.kwargs))
             outputs: tuple[Tensor, ...] = copied.double()(*args, **kwargs)
     except Exception as error:  # the model's own code raises whatever it likes
         let_through(error)
         return None
     return outputs
-
-
-def _unwritten(tensor: Tensor) -> Tensor:
-    """A float64 copy for a run; what is a float64 parameter goes as it is, since no forward writes to parameters."""
-    return tensor if isinstance(tensor, nn.Parameter) and tensor.dtype == torch.float64 else wide_copy(tensor)
 
 
 def _same(outputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> bool:

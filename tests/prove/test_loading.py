@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from automatch.core.expr import Affine, Concat, Source
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side
+from automatch.prove.conversion import prove_conversion
 from automatch.prove.loading import Numbers, drawn, filled, of_function, of_record
 from automatch.prove.runs import run
 from automatch.prove.weights import Drawing, state
@@ -121,3 +122,53 @@ def test_a_model_that_cannot_be_copied_is_said_to_be() -> None:
 
 def _identity(x: Tensor) -> Tensor:
     return x
+
+
+class Norm(nn.Module):
+    """Sets its own weights on its first run, as data-dependent initialisation does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift, self.scale = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+        self.register_buffer("ready", torch.zeros((), dtype=torch.uint8))
+        self.ready: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.shift.data.copy_(-x.mean(0))
+            self.scale.data.copy_(1 / x.std(0))
+            self.ready.fill_(1)
+        return (x + self.shift) * self.scale
+
+
+def test_nothing_is_shown_of_weights_that_the_model_writes_to() -> None:
+    torch.manual_seed(0)
+    source, target = (nn.Sequential(nn.Linear(4, 4), Norm(), nn.Linear(4, 4)) for _ in range(2))
+    x = torch.randn(6, 4)
+
+    def convert(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**given, "1.shift": given["1.scale"], "1.scale": given["1.shift"]}
+
+    proof = prove_conversion(convert, source, target, x, x)
+    assert proof.record.outcome == "agree"
+    assert proof.shown["0.weight"].whole
+    assert not proof.shown["1.shift"].elements
+    assert not proof.shown["1.scale"].elements
+    assert "writes to it" in proof.shown["1.scale"].reason
+
+
+def test_what_a_forward_writes_to_a_buffer_reaches_no_other_run() -> None:
+    class Cursor(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 2)
+            self.register_buffer("at", torch.zeros(()))
+            self.at: Tensor
+
+        def forward(self, input: Tensor) -> Tensor:
+            self.at += 1
+            return super().forward(input) * self.at
+
+    model, x = Cursor(), torch.randn(4, 3, dtype=torch.float64)
+    with drawn(model, Drawing.of(model, (), 0)) as numbers:
+        (first,), (second,) = (run(numbers, ((x,), {}), "source")[0] for _ in range(2))
+    assert torch.equal(first, second)

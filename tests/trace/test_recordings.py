@@ -163,3 +163,10 @@ def test_a_model_that_cannot_be_copied_is_recorded_all_the_same() -> None:
     model.forward = lambda x: model["c"](x).tanh()
     (found,) = outputs_of(Recordings(model).program(given(X)))
     torch.testing.assert_close(found, model(X).double(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_in_float64_keeps_parameters_that_its_forward_writes_to() -> None:
+    model = nn.Embedding(20, 8, max_norm=0.1).double()
+    before = model.weight.detach().clone()
+    Recordings(model).program(Inputs((torch.arange(20),), {}))
+    assert torch.equal(model.weight, before)
