@@ -134,8 +134,9 @@ class Numbers:
         self.written.update(mark for mark, value in self._sums().items() if value != before[mark])
 
     def _sums(self) -> dict[Identity, float]:
-        marks = map(identity, self.model.parameters())
-        return {mark: float(self.tensors[mark].detach().abs().sum()) for mark in marks}
+        floating = (tensor for tensor in self.model.parameters() if tensor.is_floating_point() or tensor.is_complex())
+        marks = map(identity, floating)
+        return {mark: float(torch.linalg.vector_norm(self.tensors[mark].detach(), 1)) for mark in marks}
 
     def state(self) -> dict[str, Tensor]:
         """The numbers of the model's state dict, themselves and not copies."""

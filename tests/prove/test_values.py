@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from automatch.prove.steps import Step, run
-from automatch.prove.values import COARSE, CROWDED, known
+from automatch.prove.values import CLOSE, COARSE, CROWDED, known
 from automatch.trace.inputs import Inputs
 from automatch.trace.program import record
 
@@ -41,3 +41,13 @@ def test_rows_of_weights_are_the_weights_themselves() -> None:
     weights = {value.data_ptr() for value in program.values.values()}
     assert given
     assert {row.data_ptr() for row in given} == weights
+
+
+def test_a_hundredth_of_a_large_value_that_is_wrong_is_seen() -> None:
+    few = known([Step(0, "add", (), (), LOGITS, (600_000,))], CLOSE)
+    wrong = LOGITS.clone()
+    wrong[:6_000] = torch.randn(6_000, generator=DRAWN, dtype=torch.float64)
+    assert LOGITS.numel() * CLOSE < CROWDED
+    assert few.has(shuffled(LOGITS))
+    assert not few.has(shuffled(wrong))
+    assert abs(few.share(wrong) - 0.99) < 0.005
