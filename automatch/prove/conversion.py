@@ -25,6 +25,7 @@ from automatch.prove.weights import Manner, state, tables, wide
 from automatch.trace.inputs import Inputs, describe, needed
 from automatch.trace.recordings import Both
 from automatch.trace.undisturbed import undisturbed
+from automatch.trace.weights import overlapping
 
 DRAWS = 3
 """The fewest draws that a proof takes."""
@@ -47,6 +48,10 @@ EXTRA = 3
 
 WORK = 300_000_000
 """Numbers of both models that such draws may draw together; one is made of any size."""
+
+CONTRADICTED = "a key tied to it was given other values"
+WRITTEN = "the model writes to it as it runs, so that a run says nothing of it"
+OVERLAPS = "it shares a part of its memory with another weight, so that it cannot hold numbers of its own"
 
 VARIES = 1e-3
 """How far an output must move between draws to say anything."""
@@ -142,9 +147,16 @@ def prove_conversion(
         return Proof(replace(record, reason=f"{record.reason}, {why}"), unshown(target, covered, why))
     if any(trial.unmeasured for trial in trials):
         ledger = Ledger()  # what was entered was not controlled
-    contradicted = {key for trial in trials for key in trial.contradicted}
-    written = {key for trial in trials for key in trial.written}
-    return Proof(record, verdicts(target, covered, ledger, contradicted, written))
+    return Proof(record, verdicts(target, covered, ledger, _mute(target, trials)))
+
+
+def _mute(target: nn.Module, trials: Sequence[Trial]) -> dict[str, str]:
+    """Keys of which no run says anything, and why."""
+    return {
+        **dict.fromkeys(overlapping(state(target)), OVERLAPS),
+        **{key: WRITTEN for trial in trials for key in trial.written},
+        **{key: CONTRADICTED for trial in trials for key in trial.contradicted},
+    }
 
 
 def arrange(

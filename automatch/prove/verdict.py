@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import prod
 
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ def verdicts(
     target: nn.Module,
     keys: Collection[str],
     ledger: Ledger,
-    contradicted: Collection[str],
-    written: Collection[str] = (),
+    mute: Mapping[str, str],
 ) -> dict[str, Shown]:
     """What was shown of every mapped key of the target, tied ones like their first.
 
@@ -26,8 +25,7 @@ def verdicts(
         target: The caller's model, for its keys and ties.
         keys: The keys that the mapping determines.
         ledger: The influences of all draws.
-        contradicted: Keys whose values a tied key overwrote with others.
-        written: Keys that the target writes to as it runs.
+        mute: Keys of which no run says anything, and why.
     """
     tensors = state(target)
     first: dict[object, str] = {}
@@ -37,10 +35,8 @@ def verdicts(
     found: dict[str, Shown] = {}
     for key in keys:
         tensor, main = tensors[key], first[identity(tensors[key])]
-        if key in contradicted:
-            found[key] = Shown(0, tensor.numel(), "a key tied to it was given other values")
-        elif key in written:
-            found[key] = Shown(0, tensor.numel(), "the model writes to it as it runs, so that a run says nothing of it")
+        if key in mute:
+            found[key] = Shown(0, tensor.numel(), mute[key])
         elif main not in ledger.found:
             found[key] = Shown(0, tensor.numel(), _without_gradient(tensor))
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.graph import Weight
@@ -51,6 +51,32 @@ def identity(tensor: torch.Tensor) -> Identity:
         let_through(error)
         return ("object", id(tensor))
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+
+
+def overlapping(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Keys of tensors that share memory with one that is not the same view of it, such as a transposed one.
+
+    Example:
+        >>> weight = torch.ones(3, 3)
+        >>> sorted(overlapping({"a": weight, "b": weight.T, "c": torch.ones(3)}))
+        ['a', 'b']
+    """
+    plain = [(key, tensor) for key, tensor in tensors.items() if type(tensor) in (Tensor, nn.Parameter)]
+    held = [
+        (key, tensor)
+        for key, tensor in plain
+        if tensor.numel() and tensor.layout == torch.strided and not tensor.is_meta
+    ]
+    spans = sorted(((tensor.data_ptr(), key, tensor) for key, tensor in held), key=lambda span: span[:2])
+    found: set[str] = set()
+    last: tuple[int, str, Tensor] | None = None
+    for start, key, tensor in spans:
+        if last is not None and start < last[0] and identity(tensor) != identity(last[2]):
+            found |= {key, last[1]}
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        stop = start + tensor.element_size() * (1 + sum((size - 1) * stride for size, stride in steps))
+        last = (stop, key, tensor) if last is None or stop > last[0] else last
+    return found
 
 
 def of_module(model: nn.Module) -> Inventory:

@@ -172,3 +172,12 @@ def test_what_a_forward_writes_to_a_buffer_reaches_no_other_run() -> None:
     with drawn(model, Drawing.of(model, (), 0)) as numbers:
         (first,), (second,) = (run(numbers, ((x,), {}), "source")[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_nothing_is_shown_of_weights_that_share_memory_in_other_views() -> None:
+    source, target = (nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)) for _ in range(2))
+    target[2].weight.data = target[0].weight.data.T
+    proof = prove_conversion(dict, source, target, *(torch.randn(6, 4),) * 2)
+    assert not proof.shown["0.weight"].elements
+    assert "shares a part of its memory" in proof.shown["2.weight"].reason
+    assert proof.shown["0.bias"].whole
