@@ -121,7 +121,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
         return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
     recorded = _recorded(bench, refuted)
     if recorded is not None and _two_functions(refuted, recorded):
-        return _last(bench, _unconfirmed(bench, structural, Exact()), refuted)
+        return _last(_unconfirmed(bench, structural, Exact(), recorded), refuted, bench.budget.spent)
     # a refuted mapping's statuses are doubts, which are none of what structure said
     for mended in _mended(bench, replace(structural, proof=refuted.proof), recorded):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
@@ -131,16 +131,16 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     agreeing = _agreeing(bench, _candidates(structural, exact))
     if agreeing is not None:
         return agreeing
-    found = _last(bench, _unconfirmed(bench, structural, exact), refuted)
-    return replace(found, next_step=MORE) if exact.gave_up and found.verdict == "refuted" else found
+    found = _unconfirmed(bench, structural, exact, recorded)
+    return _last(found, refuted, exact.gave_up or bench.budget.spent)
 
 
-def _last(bench: Bench, record: MappingRecord, refuted: MappingRecord) -> MappingRecord:
+def _last(record: MappingRecord, refuted: MappingRecord, gave_up: bool) -> MappingRecord:
     """What is answered in the end: where there was no time left to run it, the mapping that was refuted."""
     ran = record.proof is not None and record.proof.outcome != "nothing"
     told = refuted.proof is not None and refuted.proof.outcome == "differ"
     found = refuted if told and not ran and not resized(record) else record
-    return replace(found, next_step=MORE) if bench.budget.spent and found.verdict == "refuted" else found
+    return replace(found, next_step=MORE) if gave_up and found.verdict == "refuted" else found
 
 
 def _agreeing(bench: Bench, candidates: Iterator[MappingRecord]) -> MappingRecord | None:
@@ -202,10 +202,10 @@ def _searched(bench: Bench, budget: Budget) -> Exact:
     return other if other.balanced else exact
 
 
-def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> MappingRecord:
+def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, recorded: Recorded | None) -> MappingRecord:
     """The likeliest mapping of those that no run confirms, mended where the place of their parting leads to a fault.
 
-    A search that did not end in balance contributes nothing.
+    A search that did not end in balance contributes nothing. `recorded` is what was recorded under the structural one.
     """
     likeliest = next(_candidates(structural, exact), structural) if exact.balanced else structural
     why = resized(likeliest)
@@ -224,6 +224,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact) -> Mappi
             say=bench.say,
             budget=bench.budget,
             recordings=bench.recordings,
+            made=recorded if likeliest is structural else None,
             most=SOME if _is_large(suspected) else BUDGET,
         )
         judged = judged if mended is None else bench.judged(mended, locate=True)

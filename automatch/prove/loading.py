@@ -142,6 +142,10 @@ class Numbers:
         """The numbers of the model's state dict, themselves and not copies."""
         return {key: self.tensors[identity(tensor)] for key, tensor in state(self.model).items()}
 
+    def keys_written(self) -> tuple[str, ...]:
+        """The keys of the model's state dict that a forward was seen to write to."""
+        return tuple(key for key, tensor in state(self.model).items() if identity(tensor) in self.written)
+
 
 @contextmanager
 def drawn(model: nn.Module, drawing: Drawing) -> Iterator[Numbers]:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from automatch.core.graph import Shape
 from automatch.trace.lines import CodeLines, module_path
-from automatch.trace.program import Program, name_of
+from automatch.trace.program import Program, name_of, same_draws
 
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "embedding", "embedding_bag", "bilinear")
 """Operators, beside convolutions, that sum products of their operands, or look rows up."""
@@ -166,8 +166,7 @@ def run(program: Program, spellings: Mapping[str, Spelling]) -> tuple[tuple[Step
         ValueError: More numbers were computed than are kept.
     """
     tape, env = Tape(), dict[fx.Node, Held]()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what a model draws, both sides draw alike
+    with torch.no_grad(), same_draws():
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 env[node] = _leaf(program, node, tape)

@@ -22,7 +22,6 @@ from automatch.prove.measuring import measured
 from automatch.prove.outputs import Gap, OutputPair, common, gap, paired
 from automatch.prove.runs import Ran
 from automatch.prove.weights import Drawing, Manner, state
-from automatch.trace.weights import Identity, identity
 
 LOST = 1e-3
 """A gap above which nothing else about a draw is of interest."""
@@ -253,8 +252,7 @@ class _Bench:
         first, numbers = self.first.outputs, self.target.numbers
         bench = measuring.Bench(numbers, self.call, self.number, first, trial.pairs, trial.gaps, trial.narrow)
         made = measured(bench, ledger)
-        written = tuple(key for key, mark in _marks(numbers.model).items() if mark in numbers.written)
-        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured, written=written)
+        return replace(trial, jolted=made.jolted, unmeasured=made.unmeasured, written=numbers.keys_written())
 
     def compared(self, pairs: tuple[OutputPair, ...] | None) -> Trial:
         """Run the target and compare; its outputs are let go."""
@@ -273,10 +271,6 @@ class _Bench:
         narrow = self.first.narrow or ran.narrow or self.target.narrow
         outputs, alone = tuple(one for one, _ in both), _alone(first, second, pairs)
         return Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
-
-
-def _marks(model: nn.Module) -> dict[str, Identity]:
-    return {key: identity(tensor) for key, tensor in state(model).items()}
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:

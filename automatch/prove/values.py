@@ -61,19 +61,20 @@ class Known:
 
     def share(self, value: Tensor) -> float:
         """The share of a value's telling entries that are known; 1 where none of them tells anything."""
-        entries = telling(value)
-        if not entries.numel() or not self.values.numel():
-            return float(not entries.numel())
-        return float(self._among(_sample(entries)).double().mean())
+        return self._share(telling(value))
 
     def has(self, value: Tensor) -> bool:
         """Whether a value is known, or a multiple of it is."""
-        crowded = self.close * self.values.numel() > CROWDED
-        if not crowded and self.share(value) >= NEARLY:
+        crowded, entries = self.close * self.values.numel() > CROWDED, telling(value)
+        if not crowded and self._share(entries) >= NEARLY:
             return True
-        entries = telling(value)
         alike = [other for near in around(form_of(entries, self.close)) for other in self.forms.get(near, ())]
         return any(self._is_multiple(entries, telling(other)) for other in alike)
+
+    def _share(self, entries: Tensor) -> float:
+        if not entries.numel() or not self.values.numel():
+            return float(not entries.numel())
+        return float(self._among(_sample(entries)).double().mean())
 
     def _is_multiple(self, entries: Tensor, other: Tensor) -> bool:
         """Whether entries are those of another value times a factor that people put into weights.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any
@@ -149,16 +150,26 @@ def outputs_of(program: Program) -> tuple[Tensor, ...]:
     """
     found: dict[fx.Node, Any] = {}
     wanted = set(program.outputs)
-    for node, value in _computed(program):
-        node.meta["val"] = pytree.tree_map(_shape_alone, value)
-        if node in wanted:
-            found[node] = value
+    with same_draws():
+        for node, value in _computed(program):
+            node.meta["val"] = pytree.tree_map(_shape_alone, value)
+            if node in wanted:
+                found[node] = value
     return tuple(found[node] for node in program.outputs)
 
 
 def values_of(program: Program) -> dict[fx.Node, Any]:
     """What every node computes on the program's inputs and weights."""
-    return dict(_computed(program))
+    with same_draws():
+        return dict(_computed(program))
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """What a program draws, it draws from the same seed in every run; the caller's random state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _computed(program: Program) -> Iterator[tuple[fx.Node, Any]]:

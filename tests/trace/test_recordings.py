@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from automatch.prove.steps import run
 from automatch.trace import ladder, recorder, trace
 from automatch.trace.inputs import Inputs, normalise
 from automatch.trace.isolate import stand_in
-from automatch.trace.program import name_of, outputs_of
+from automatch.trace.program import name_of, outputs_of, values_of
 from automatch.trace.recording import Recording
 from automatch.trace.recordings import Recordings
 from automatch.trace.weights import Inventory
@@ -170,3 +171,16 @@ def test_a_model_in_float64_keeps_parameters_that_its_forward_writes_to() -> Non
     before = model.weight.detach().clone()
     Recordings(model).program(Inputs((torch.arange(20),), {}))
     assert torch.equal(model.weight, before)
+
+
+def test_a_program_draws_the_same_in_every_run_and_leaves_the_callers_random_state() -> None:
+    class Noisy(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) + torch.rand_like(input)
+
+    program = Recordings(Noisy(3, 3)).program(Inputs((torch.randn(2, 3),), {}))
+    before = torch.get_rng_state()
+    (made,), values = outputs_of(program), values_of(program)
+    assert torch.equal(made, values[program.outputs[0]])
+    assert torch.equal(run(program, {})[0][-1].value, made.flatten())
+    assert torch.equal(torch.get_rng_state(), before)
