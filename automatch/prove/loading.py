@@ -107,12 +107,13 @@ class Numbers:
     def stand_in(self) -> Iterator[nn.Module]:
         """A copy of the model around these numbers, so that nothing that a forward keeps reaches another run.
 
-        Buffers that it wrote to hold in the end what they held before.
+        Buffers that it wrote to hold in the end what they held before, but for sparse ones, which torch cannot compare.
 
         Raises:
             TypeError: The model cannot be copied.
         """
-        before = {mark: self.tensors[mark].detach().clone() for mark in map(identity, self.model.buffers())}
+        buffers = (tensor for tensor in self.model.buffers() if tensor.layout == torch.strided)
+        before = {mark: self.tensors[mark].detach().clone() for mark in map(identity, buffers)}
         with stand_in(self.model, lambda tensor: self.tensors[identity(tensor)]) as copied:
             try:
                 yield copied
@@ -134,8 +135,8 @@ class Numbers:
         self.written.update(mark for mark, value in self._sums().items() if value != before[mark])
 
     def _sums(self) -> dict[Identity, float]:
-        floating = (tensor for tensor in self.model.parameters() if tensor.is_floating_point() or tensor.is_complex())
-        marks = map(identity, floating)
+        strided = (tensor for tensor in self.model.parameters() if tensor.layout == torch.strided)
+        marks = (identity(tensor) for tensor in strided if tensor.is_floating_point() or tensor.is_complex())
         return {mark: float(torch.linalg.vector_norm(self.tensors[mark].detach(), 1)) for mark in marks}
 
     def state(self) -> dict[str, Tensor]:

@@ -181,3 +181,15 @@ def test_nothing_is_shown_of_weights_that_share_memory_in_other_views() -> None:
     assert not proof.shown["0.weight"].elements
     assert "shares a part of its memory" in proof.shown["2.weight"].reason
     assert proof.shown["0.bias"].whole
+
+
+def test_a_model_with_a_sparse_buffer_is_run_like_any_other() -> None:
+    class Heads(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.register_buffer("heads", torch.eye(4).to_sparse(), persistent=False)
+
+    source, target, x = Heads(), Heads(), torch.randn(6, 4)
+    proof = prove_conversion(lambda given: given, source, target, x, x)
+    assert proof.record.outcome == "agree"
+    assert proof.shown["weight"].whole
