@@ -11,13 +11,14 @@ from torch import nn
 
 from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import AutomatchError
-from automatch.exact import Budget, Exact, completed, exact_entries, joined, resizes
+from automatch.exact import UNLIKE, Budget, Exact, completed, could_agree, exact_entries, joined, resizes
 from automatch.exact.budget import UNBOUNDED
 from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.propose import proposals
 from automatch.propose.cut_tables import is_cut
-from automatch.prove import prove, with_proof
+from automatch.prove import Proof, prove, with_proof
+from automatch.prove.divergence import Divergence, Parting
 from automatch.prove.trial import NOT_COMPARABLE
 from automatch.region import searched_region
 from automatch.repair import bench_or_none, repaired
@@ -42,6 +43,12 @@ LARGE = 2_000_000
 
 MORE = "the search ended before it was through, since its budget was spent: a larger budget_s lets it go on"
 """What to do where there was too little time."""
+
+APART = (
+    "compare the code of both where they part: where all weights are alike their outputs differ too, "
+    "so that no order of the weights makes them agree"
+)
+"""What to do where two models are seen to be two functions."""
 
 SOME = 40
 """Runs of a large target that other readings may cost in the end."""
@@ -105,7 +112,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
        element; what they find, joined with structure where they are silent, is run.
     4. Where none agrees, the likeliest is kept, with the place where the models part.
 
-    Nothing is searched where no outputs can be compared, nor in large models where an operator is to blame.
+    Nothing is searched where no outputs can be compared, nor where both are seen to be two functions.
     """
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
@@ -120,8 +127,12 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     if refuted.proof is not None and NOT_COMPARABLE in refuted.proof.reason:
         return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
     recorded = _recorded(bench, refuted)
-    if recorded is not None and _two_functions(refuted, recorded):
-        return _last(_unconfirmed(bench, structural, Exact(), recorded), refuted, bench.budget.spent)
+    why = "" if recorded is None else _two_functions(bench, refuted, recorded)
+    if why:
+        note = f"nothing was searched: {why}"
+        found = _unconfirmed(bench, structural, Exact(note=note), recorded, refuted, some=1)
+        told = replace(found, next_step=APART) if why == UNLIKE and found.verdict == "refuted" else found
+        return _last(told, refuted, bench.budget.spent)
     # a refuted mapping's statuses are doubts, which are none of what structure said
     for mended in _mended(bench, replace(structural, proof=refuted.proof), recorded):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
@@ -131,7 +142,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     agreeing = _agreeing(bench, _candidates(structural, exact))
     if agreeing is not None:
         return agreeing
-    found = _unconfirmed(bench, structural, exact, recorded)
+    found = _unconfirmed(bench, structural, exact, recorded, refuted)
     return _last(found, refuted, exact.gave_up or bench.budget.spent)
 
 
@@ -160,12 +171,16 @@ def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:
     return bench_or_none(refuted, *both, prepared=bench.prepared, recordings=bench.recordings)
 
 
-def _two_functions(refuted: MappingRecord, recorded: Recorded) -> bool:
-    """Whether an operator is to blame for what differs, in models that are too large to be searched for nothing."""
-    if resized(refuted) or not _is_large(refuted):
-        return False
-    found = recorded.parting
-    return found is not None and bool(found.cause) and found.factor is None
+def _two_functions(bench: Bench, refuted: MappingRecord, recorded: Recorded) -> str:
+    """Why nothing that a search finds can make both agree; empty where it may.
+
+    Large models are not searched for nothing, so an operator that is to blame for what differs is enough there.
+    """
+    if _is_large(refuted) and not resized(refuted):
+        found = _place(recorded)
+        if found is not None and found.cause and found.factor is None:
+            return found.cause
+    return "" if could_agree(recorded.origin, recorded.target, bench.budget) else UNLIKE
 
 
 def _is_large(record: MappingRecord) -> bool:
@@ -202,16 +217,52 @@ def _searched(bench: Bench, budget: Budget) -> Exact:
     return other if other.balanced else exact
 
 
-def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, recorded: Recorded | None) -> MappingRecord:
+def _place(recorded: Recorded) -> Divergence | None:
+    """Where both models part; None where that is not found."""
+    try:
+        return recorded.parting
+    except Exception as error:  # a diagnosis must not hide what it diagnoses
+        let_through(error)
+        return None
+
+
+def _located(bench: Bench, record: MappingRecord, refuted: MappingRecord, recorded: Recorded | None) -> MappingRecord:
+    """A mapping that a run refutes, with the place where the models part; `refuted` is it as it was judged before."""
+    proof, place = refuted.proof, None if recorded is None else _place(recorded)
+    if proof is None or proof.outcome != "differ" or place is None:
+        return bench.judged(record, locate=True)
+    parting = Parting(place)
+    return with_proof(record, Proof(replace(proof, divergence=parting.sentences), {}, parting))
+
+
+def _unconfirmed(
+    bench: Bench,
+    structural: MappingRecord,
+    exact: Exact,
+    recorded: Recorded | None,
+    refuted: MappingRecord,
+    some: int = SOME,
+) -> MappingRecord:
     """The likeliest mapping of those that no run confirms, mended where the place of their parting leads to a fault.
 
-    A search that did not end in balance contributes nothing. `recorded` is what was recorded under the structural one.
+    A search that did not end in balance contributes nothing.
+
+    Args:
+        bench: Both models.
+        structural: What structure says.
+        exact: What a search found.
+        recorded: Both models as programs under the structural mapping.
+        refuted: The structural mapping as it was judged.
+        some: How many runs of a large target mending may cost.
     """
     likeliest = next(_candidates(structural, exact), structural) if exact.balanced else structural
     why = resized(likeliest)
     if why:
         return _noted(replace(likeliest, not_run=why), exact.note)
-    judged = bench.judged(likeliest, locate=True)
+    if likeliest is structural:
+        judged = _located(bench, structural, refuted, recorded)
+    else:
+        judged = bench.judged(likeliest, locate=True)
     if judged.proof is not None and judged.proof.outcome == "nothing":
         judged = replace(judged, not_run=judged.proof.reason, next_step=SAME)
     if _gap(judged) >= WRONG:
@@ -225,7 +276,7 @@ def _unconfirmed(bench: Bench, structural: MappingRecord, exact: Exact, recorded
             budget=bench.budget,
             recordings=bench.recordings,
             made=recorded if likeliest is structural else None,
-            most=SOME if _is_large(suspected) else BUDGET,
+            most=some if _is_large(suspected) else BUDGET,
         )
         judged = judged if mended is None else bench.judged(mended, locate=True)
     return _noted(judged, exact.note)

@@ -94,7 +94,7 @@ def test_what_is_refuted_on_texts_is_recorded_once_for_each_length(calls: Calls)
 
 
 def test_a_mapping_that_is_mended_is_mended_on_what_was_recorded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automatch.exact.entries.LARGEST", 10)  # no search, so that only a repair can find it
+    monkeypatch.setattr("automatch.exact.readings.LARGEST", 10)  # no search, so that only a repair can find it
     source, target = (layers(act, nn.Linear(6, 8, bias=False)) for act in (plain, lambda y: plain(2 * y)))
     found = matched(source, target, X)
     assert found.verdict == "proved"

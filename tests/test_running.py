@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 import automatch
 from automatch.core.expr import text
-from automatch.exact import exact_entries
 
 IDS = torch.tensor([[5, 3, 8, 1, 9, 2], [7, 2, 4, 6, 1, 3]])
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -141,6 +140,28 @@ def test_what_structure_cannot_see_is_searched_and_proved() -> None:
     assert mapping.verdict == "proved"
 
 
+class Branches(nn.Module):
+    """Two layers, one after the other or beside each other: no operator differs, no weight does."""
+
+    def __init__(self, beside: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.beside = nn.Linear(12, 12), nn.Linear(12, 12), beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x + self.a(x).tanh()
+        made: Tensor = h + self.b(x if self.beside else h).tanh()
+        return made
+
+
+def test_two_functions_are_not_searched_and_both_codes_are_to_be_compared() -> None:
+    mapping, said = matched(Branches(True), Branches(False), torch.randn(3, 12))
+    assert not [sentence for sentence in said if "colouring" in sentence or "searching" in sentence]
+    assert mapping.verdict == "refuted"
+    assert mapping.record.notes[-1].startswith("nothing was searched: no output of one model agrees")
+    assert "compare the code of both where they part" in str(mapping.summary())
+    assert {entry.status for entry in mapping.entries} <= {"structural", "guessed"}
+
+
 def test_one_token_given_is_no_reason_to_miss_a_layout() -> None:
     with pytest.warns(automatch.errors.InputsWarning, match="single token"):
         mapping, _ = matched(Turned(True), Turned(False), IDS[:, :1])
@@ -157,7 +178,7 @@ def test_a_search_that_gives_up_says_so_and_the_answer_is_mended_or_refuted() ->
 
 
 def test_repair_finds_what_a_search_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automatch.exact.entries.LARGEST", 100)  # as if the models were too large to be searched
+    monkeypatch.setattr("automatch.exact.readings.LARGEST", 100)  # as if the models were too large to be searched
     mapping, said = matched(Turned(True), Turned(False), IDS)
     assert not [sentence for sentence in said if "colouring" in sentence]
     assert text(mapping["q.weight"].expr) == "rotary_pairs(q.weight, heads=2)"  # type: ignore[arg-type]
@@ -250,19 +271,13 @@ def test_outputs_of_another_size_are_said_at_once_and_nothing_is_searched(monkey
 
 
 @pytest.mark.parametrize("large", [True, False])
-def test_large_models_with_another_operator_are_refuted_without_a_search(
+def test_models_with_another_operator_are_refuted_without_a_search(
     large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searched: list[int] = []
-
-    def counted(*given: Any, **named: Any) -> Any:
-        searched.append(1)
-        return exact_entries(*given, **named)
-
     monkeypatch.setattr("automatch.running.LARGE", 1 if large else 10**9)
-    monkeypatch.setattr("automatch.running.exact_entries", counted)
-    mapping, _ = matched(Words(act=F.gelu), Words(act=F.relu), IDS)
+    monkeypatch.setattr("automatch.running.exact_entries", never)
+    mapping, said = matched(Words(act=F.gelu), Words(act=F.relu), IDS)
     assert mapping.verdict == "refuted"
-    assert bool(searched) is not large
+    assert not [sentence for sentence in said if "searching" in sentence]
     assert mapping.record.proof is not None
     assert any("gelu" in line and "relu" in line for line in mapping.record.proof.divergence)

@@ -50,7 +50,7 @@ def _cheapest(side: SideRequest) -> Any:
 
 
 def _may_be_run(model: Any) -> bool:
-    from automatch.exact.entries import LARGEST
+    from automatch.exact.readings import LARGEST
 
     return isinstance(model, nn.Module) and sum(tensor.numel() for tensor in _tensors(model)) <= LARGEST
 

@@ -5,9 +5,21 @@ The method and its limits are told in `docs/matching.md`.
 """
 
 from automatch.exact.budget import Budget
-from automatch.exact.entries import LARGEST, Exact, exact_entries
+from automatch.exact.entries import Exact, exact_entries
 from automatch.exact.leftovers import completed
 from automatch.exact.plain import joined, resizes
 from automatch.exact.possible import impossible
+from automatch.exact.readings import LARGEST, UNLIKE, could_agree
 
-__all__ = ["LARGEST", "Budget", "Exact", "completed", "exact_entries", "impossible", "joined", "resizes"]
+__all__ = [
+    "LARGEST",
+    "UNLIKE",
+    "Budget",
+    "Exact",
+    "completed",
+    "could_agree",
+    "exact_entries",
+    "impossible",
+    "joined",
+    "resizes",
+]

@@ -8,31 +8,12 @@ from functools import partial
 
 from automatch.exact.answer import Determined, answer
 from automatch.exact.budget import UNBOUNDED, Budget
-from automatch.exact.fold import folded
 from automatch.exact.form import Recipe, form
 from automatch.exact.gradients import Side, side
-from automatch.exact.normalise import normalised
-from automatch.exact.outputs import Pairing, pair_outputs
-from automatch.exact.scores import scores_scaled
+from automatch.exact.readings import RECIPES, UNLIKE, Readings
 from automatch.exact.search import Found, Search
 from automatch.exact.snap import snap
 from automatch.trace.program import Program
-
-RECIPES = (
-    Recipe(),
-    Recipe(effective=True),
-    Recipe(by_use=True),
-    Recipe(by_use=True, effective=True),
-    Recipe(effective=True, folded=True),
-    Recipe(flat=True),
-    Recipe(flat=True, effective=True),
-    Recipe(flat=True, by_use=True),
-    Recipe(flat=True, by_use=True, effective=True),
-    Recipe(by_use=True, effective=True, folded=True),
-    Recipe(flat=True, effective=True, folded=True),
-)
-"""From the plainest reading on; each is tried only where those before it do not account for all elements."""
-
 
 _DRAWS = 3
 
@@ -93,7 +74,7 @@ def discover(
     Raises:
         OutOfBudget: The budget is spent.
     """
-    readings: dict[tuple[bool, bool], tuple[Program, Program]] = {}
+    readings = Readings(source, target)
     best: _Trial | None = None
     recipes: tuple[Recipe, ...] = RECIPES
     for draw in range(seed, seed + _DRAWS):
@@ -103,14 +84,10 @@ def discover(
             budget.check(doing)
             if say is not None:
                 say(f"colouring: {doing.removeprefix('at ')}")
-            reading = (recipe.effective, recipe.folded)
-            if reading not in readings:
-                readings[reading] = _read(source, *reading), _read(target, *reading)
-            pairing = pair_outputs(*readings[reading], recipe)
-            if not pairing.agree:
+            if not readings.allows(recipe):
                 continue
             agreeing.append(recipe)
-            trial = _try(*readings[reading], pairing, recipe, draw, partial(budget.check, doing))
+            trial = _try(readings, recipe, draw, partial(budget.check, doing))
             if best is None or trial.left < best.left:
                 best = trial
             if best.left == (0, 0):
@@ -119,19 +96,13 @@ def discover(
             break
         recipes = tuple(agreeing)  # an unlucky draw may saturate what it should tell apart
     if best is None:
-        return "no output of one model agrees with an output of the other where all weights are alike"
+        return UNLIKE
     made = answer(best.found, best.source, best.target, partial(budget.check, "at writing down what it found"))
     return Discovery(made.weights, made.problems, made.partial, best.recipe, best.found.fault)
 
 
-def _read(program: Program, gathered: bool, moved: bool) -> Program:
-    plain = normalised(program, gathered)
-    return folded(scores_scaled(plain)) if moved else plain
-
-
-def _try(
-    source: Program, target: Program, pairing: Pairing, recipe: Recipe, seed: int, check: Callable[[], None]
-) -> _Trial:
+def _try(readings: Readings, recipe: Recipe, seed: int, check: Callable[[], None]) -> _Trial:
+    (source, target), pairing = readings.programs(recipe), readings.pairing(recipe)
     forms = form(source, pairing.source, recipe), form(target, pairing.target, recipe)
     snap(forms)
     ours, theirs = side(forms[0]), side(forms[1])

@@ -11,6 +11,7 @@ from torch import nn
 from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, Side
 from automatch.errors import TraceError
+from automatch.exact import readings
 from automatch.exact.answer import Determined
 from automatch.exact.budget import UNBOUNDED, Budget, OutOfBudget
 from automatch.exact.discover import Discovery, discover
@@ -20,9 +21,6 @@ from automatch.trace.inputs import Inputs, derived, normalise
 from automatch.trace.program import Program
 from automatch.trace.recordings import Both, both
 from automatch.trace.sizes import sizes_of
-
-LARGEST = 60_000_000
-"""Numbers a side may hold."""
 
 _LARGE = 10_000
 """Numbers of a weight above which it does not pay to keep them."""
@@ -113,11 +111,6 @@ def exact_entries(
     return told(found, programs[1].inventory, sides)
 
 
-def searchable(program: Program) -> bool:
-    """Whether a program is small enough to be coloured."""
-    return sum(value.numel() for value in program.values.values()) <= LARGEST
-
-
 def told(found: Discovery, target: tuple[Weight, ...], sides: tuple[Side, ...] = ()) -> Exact:
     """What a search determined, by the keys of the target.
 
@@ -153,8 +146,8 @@ def _unfit(model: nn.Module, label: str) -> str:
     if any(tensor.is_meta for tensor in tensors):
         return f"no exact match was tried: the {label} is on the meta device"
     size = sum(tensor.numel() for tensor in tensors)
-    if size > LARGEST:
-        return f"no exact match was tried: the {label} holds {size:,} numbers, more than {LARGEST:,}"
+    if size > readings.LARGEST:
+        return f"no exact match was tried: the {label} holds {size:,} numbers, more than {readings.LARGEST:,}"
     return ""
 
 

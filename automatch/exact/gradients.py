@@ -51,6 +51,10 @@ class Side:
         """By leaf, the values that its elements start from."""
         return (one.of(lambda role: role.fill) for one in self.roles)
 
+    def other_fills(self) -> Iterator[Floats]:
+        """By leaf, other values that tell no two elements of one role apart."""
+        return (one.of(lambda role: role.other_fill) for one in self.roles)
+
     def draws(self, seed: int) -> Iterator[Floats]:
         """By leaf, generic values for its elements."""
         chance = np.random.default_rng(seed)

@@ -1,14 +1,15 @@
 """Which output of one program is which output of the other.
 
 At the values that all leaves start from, no layout can be told from another, so two programs of one function agree on
-every output. Outputs are paired where they do; where none agrees, by shape and order.
+every output. Outputs are paired where they do, there and at other such values; where none agrees, by shape and order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -17,9 +18,13 @@ from automatch.exact.form import Form, Recipe, form
 from automatch.exact.gradients import Side, aligned, leading, side
 from automatch.exact.normalise import shape_of
 from automatch.exact.snap import snap
+from automatch.exact.tolerance import Floats
 from automatch.trace.program import Program
 
 _AGREE = 1e-6
+
+Outputs: TypeAlias = tuple[list[Tensor], list[Tensor]]
+"""What the source gives, and the target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +36,14 @@ class Pairing:
         target: The target's.
         shapes: What is compared of each pair: the common leading part, without unit axes.
         agree: Whether they agree before anything is known.
+        shared: Whether some leaf of either program is read by several operators.
     """
 
     source: tuple[fx.Node, ...]
     target: tuple[fx.Node, ...]
     shapes: tuple[tuple[int, ...], ...]
     agree: bool
+    shared: bool
 
 
 def pair_outputs(source: Program, target: Program, recipe: Recipe) -> Pairing:
@@ -44,11 +51,16 @@ def pair_outputs(source: Program, target: Program, recipe: Recipe) -> Pairing:
     ours, theirs = _floating(source), _floating(target)
     forms = [form(source, ours, recipe), form(target, theirs, recipe)]
     snap(forms)
-    values = [[aligned(output) for output in _at_start(one)] for one in forms]
-    agreeing = _matched(values[0], values[1], _agree)
-    chosen = agreeing or _matched(values[0], values[1], lambda x, y: True)
-    shapes = tuple(_common(values[0][i], values[1][j]) or () for i, j in chosen)
-    return Pairing(tuple(ours[i] for i, _ in chosen), tuple(theirs[j] for _, j in chosen), shapes, bool(agreeing))
+    sides = side(forms[0]), side(forms[1])
+    runs = [_outputs(sides, Side.fills)]
+    agreeing = _matched(*runs[0], _agreeing(runs))
+    if agreeing:  # which a network of equal values that explodes may do by chance
+        runs.append(_outputs(sides, Side.other_fills))
+        agreeing = _matched(*runs[0], _agreeing(runs))
+    chosen = agreeing or _matched(*runs[0], lambda i, j: True)
+    shapes = tuple(_common(runs[0][0][i], runs[0][1][j]) or () for i, j in chosen)
+    first, second = tuple(ours[i] for i, _ in chosen), tuple(theirs[j] for _, j in chosen)
+    return Pairing(first, second, shapes, bool(agreeing), any(map(_shares, forms)))
 
 
 def _floating(program: Program) -> list[fx.Node]:
@@ -60,13 +72,23 @@ def _floating(program: Program) -> list[fx.Node]:
     return found
 
 
-def _at_start(one: Form) -> tuple[Tensor, ...]:
-    numbered: Side = side(one)
-    return numbered.outputs(numbered.fills())
+def _outputs(sides: tuple[Side, Side], values: Callable[[Side], Iterable[Floats]]) -> Outputs:
+    """What both sides give for values that each makes of its own leaves."""
+    ours, theirs = ([aligned(output) for output in one.outputs(values(one))] for one in sides)
+    return ours, theirs
+
+
+def _agreeing(runs: Sequence[Outputs]) -> Callable[[int, int], bool]:
+    """Whether an output of each side agree in all runs."""
+    return lambda i, j: all(_agree(ours[i], theirs[j]) for ours, theirs in runs)
+
+
+def _shares(one: Form) -> bool:
+    return any(len({reader for reader, _ in readers}) > 1 for readers in one.readers)
 
 
 def _matched(
-    ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: Callable[[Tensor, Tensor], bool]
+    ours: Sequence[Tensor], theirs: Sequence[Tensor], fits: Callable[[int, int], bool]
 ) -> list[tuple[int, int]]:
     """Pairs of outputs that fit, each used once, in the order of `theirs`."""
     chosen: dict[int, int] = {}
@@ -74,7 +96,7 @@ def _matched(
         for (j, y), (i, x) in product(enumerate(theirs), enumerate(ours)):
             if i in chosen.values() or j in chosen or (x.shape == y.shape) is not whole:
                 continue
-            if _common(x, y) is not None and fits(x, y):
+            if _common(x, y) is not None and fits(i, j):
                 chosen[j] = i
     return [(i, j) for j, i in sorted(chosen.items())]
 

@@ -28,6 +28,8 @@ Kind: TypeAlias = Literal["factor", "scale", "bias", "positive", "other"]
 
 _NEUTRAL: dict[Kind, float] = {"factor": 0.1, "scale": 1.0, "bias": 0.0, "positive": 1.0, "other": 0.5}
 _FLAT = 0.1
+_ASIDE = {False: 0.5, True: 0.01}
+"""What starting values are multiplied by to be others at which two spellings agree as well, for `flat` ones and not."""
 _POSITIVE = frozenset("rsqrt sqrt log reciprocal".split())
 _NORMS = frozenset("layer_norm rms_norm group_norm native_layer_norm native_group_norm".split())
 _RANKS: tuple[Kind, ...] = ("factor", "positive", "scale", "bias", "other")
@@ -54,6 +56,15 @@ class Role:
         if self.flat and self.kind != "bias":
             return _FLAT
         return 1 / self.fan_in if self.kind == "factor" else _NEUTRAL[self.kind]
+
+    @property
+    def other_fill(self) -> float:
+        """Another such value, at which two programs of one function agree as well.
+
+        Factors are smaller, all by one ratio; what one side may lack stays neutral. Where all values are alike and a
+        network of them explodes, so that two gates are both open, it does not explode at these.
+        """
+        return self.fill * (_ASIDE[self.flat] if self.flat or self.kind == "factor" else 1.0)
 
     def on_scale(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard noise on the scale that keeps activations in bounds."""

@@ -172,13 +172,18 @@ def compared(
     sources: Mapping[str, tuple[str, ...]] | None = None,
     close: float = CLOSE,
     other: Known | None = None,
+    sound: Sequence[bool] | None = None,
 ) -> Divergence | None:
-    """`first_divergence` of programs that were run already; `weights` are the target's."""
+    """`first_divergence` of programs that were run already; `weights` are the target's.
+
+    `other` is what the source computes, and `sound` which of the target's steps are right by it, where that is known.
+    """
     (ours, our_ends), (theirs, their_ends) = ours_run, theirs_run
     wanted = [their_ends[pair[1]] for pair in outputs] or their_ends
-    other = known(ours, close) if other is None or other.close != close else other
+    if other is None or other.close != close:
+        other, sound = known(ours, close), None
     relevant = leading_to(theirs, [end for end in wanted if end is not None])
-    here = Line(theirs, right(theirs, relevant, other), close)
+    here = Line(theirs, sound or right(theirs, relevant, other), close)
     there = Line(ours, right(ours, range(len(ours)), known(theirs, close)), close)
     parted = first_wrong(theirs, here.sound, relevant, other)
     if parted is not None:

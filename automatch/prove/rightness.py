@@ -28,8 +28,11 @@ def right(steps: Sequence[Step], relevant: Collection[int], other: Known) -> lis
         relevant: Places of those that count as readers.
         other: What the other side computes.
     """
-    tells = [telling(step.value).numel() > 0 for step in steps]
-    found = [step.op == "input" or (says and other.has(step.value)) for step, says in zip(steps, tells, strict=True)]
+    tells, found = [], []
+    for step in steps:
+        entries = telling(step.value)
+        tells.append(entries.numel() > 0)
+        found.append(step.op == "input" or (tells[-1] and other.holds(entries)))
     _certify(steps, relevant, found)
     readers = _readers(steps, relevant)
     for step in steps:

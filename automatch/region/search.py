@@ -13,8 +13,9 @@ from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import AutomatchError
 from automatch.exact.budget import Budget, OutOfBudget
 from automatch.exact.discover import Discovery, discover
-from automatch.exact.entries import Exact, searchable, told
+from automatch.exact.entries import Exact, told
 from automatch.exact.plain import joined
+from automatch.exact.readings import searchable
 from automatch.inputs.prepare import Prepared
 from automatch.interruption import let_through
 from automatch.prove.divergence import Divergence

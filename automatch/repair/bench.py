@@ -36,20 +36,22 @@ class Standing:
 
     Attributes:
         agrees: Whether the outputs do.
-        sound: How many of its steps are right.
+        sound: Of every step, whether it is right.
+        count: How many steps that lead to an output are.
         ran: The target's steps.
         values: The target's weights.
     """
 
     agrees: bool
-    sound: int
+    sound: Sequence[bool]
+    count: int
     ran: Ran
     values: Mapping[str, Tensor]
 
     @property
     def rank(self) -> tuple[bool, int]:
         """The larger, the better."""
-        return self.agrees, self.sound
+        return self.agrees, self.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ class Bench:
         target: The target's program.
         state: The source's weights, by every key.
         names: By target key, the name that its weight has in the program.
+        sources: By target key, the source keys that the mapping makes it of.
         other: What the source computes.
         outputs: Which outputs are compared.
         close: How close two numbers must be to be the same.
@@ -72,6 +75,7 @@ class Bench:
     target: Program
     state: Mapping[str, Tensor]
     names: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]
     other: Known
     outputs: Sequence[tuple[int, int]]
     close: float
@@ -99,7 +103,7 @@ class Bench:
         relevant = leading_to(steps, [end for end in (ends[pair[1]] for pair in self.outputs) if end is not None])
         sound = right(steps, relevant, self.other)
         agrees = all(self._same_output(ran, pair) for pair in self.outputs)
-        return Standing(agrees, sum(sound[place] for place in relevant), ran, values)
+        return Standing(agrees, sound, sum(sound[place] for place in relevant), ran, values)
 
     def _same_output(self, ran: Ran, pair: tuple[int, int]) -> bool:
         ours, theirs = self.source[1][pair[0]], ran[1][pair[1]]
@@ -131,8 +135,17 @@ class Bench:
         differing = [pair for pair in self.outputs if not self._same_output(standing.ran, pair)]
 
         def seen(close: float) -> Divergence | None:
-            both = self.source, standing.ran
-            return compared(*both, standing.values, differing, output_gap=gap, close=close, other=self.other)
+            return compared(
+                self.source,
+                standing.ran,
+                standing.values,
+                differing,
+                gap,
+                self.sources,
+                close,
+                self.other,
+                standing.sound,
+            )
 
         return closely(seen, self.close == CLOSE, gap)
 
@@ -191,7 +204,9 @@ def bench(
     ran = run(ours, SPELLINGS)
     state = {key: ours.values[weight.name] for weight in record.source.weights for key in weight.keys}
     names = {key: weight.name for weight in record.target.weights for key in weight.keys}
-    return Bench(ours, ran, theirs, state, names, known(ran[0], close), _outputs(record, ours, theirs), close)
+    sources = {entry.target: entry.sources for entry in record.entries}
+    outputs = _outputs(record, ours, theirs)
+    return Bench(ours, ran, theirs, state, names, sources, known(ran[0], close), outputs, close)
 
 
 def _outputs(record: MappingRecord, ours: Program, theirs: Program) -> tuple[tuple[int, int], ...]:

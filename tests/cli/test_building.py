@@ -40,7 +40,7 @@ def inputs(): return torch.zeros(2, 4)
 
 @pytest.fixture
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("automatch.exact.entries.LARGEST", 1000)
+    monkeypatch.setattr("automatch.exact.readings.LARGEST", 1000)
     (tmp_path / "nets.py").write_text(CODE)
     return str(tmp_path / "nets.py")
 

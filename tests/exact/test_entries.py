@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import automatch
-from automatch.exact import Exact, entries, exact_entries
+from automatch.exact import Exact, entries, exact_entries, readings
 from automatch.exact.discover import discover
 from automatch.trace.program import Program
 from tests.exact.pairs import plain
@@ -71,7 +71,7 @@ def test_models_on_the_meta_device_give_a_note_and_are_matched_by_structure() ->
 
 
 def test_models_that_are_too_large_give_a_note_and_are_matched_by_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "LARGEST", 10)
+    monkeypatch.setattr(readings, "LARGEST", 10)
     source, target = two_layers("a", "b"), two_layers("up", "down")
     found = exact(source, target)
     assert found.note == "no exact match was tried: the source holds 83 numbers, more than 10"
@@ -82,7 +82,7 @@ def test_models_that_are_too_large_give_a_note_and_are_matched_by_structure(monk
 
 
 def test_what_a_run_refutes_and_no_search_was_tried_for_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "LARGEST", 10)
+    monkeypatch.setattr(readings, "LARGEST", 10)
     mapping = matched(two_layers("a", "b"), Net(lambda m, x: m.b(m.a(x).sin()), a=nn.Linear(6, 8), b=nn.Linear(8, 3)))
     assert mapping.verdict == "refuted"
     assert any("no exact match was tried: the source holds 83 numbers" in note for note in mapping.record.notes)

@@ -73,7 +73,7 @@ def test_a_match_ends_in_whichever_run_it_is_interrupted(
     pair: str, searched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not searched:
-        monkeypatch.setattr("automatch.exact.entries.LARGEST", 1)  # as if the models were too large to be searched
+        monkeypatch.setattr("automatch.exact.readings.LARGEST", 1)  # as if the models were too large to be searched
     models = PAIRS[pair][0](), PAIRS[pair][1]()
     number = 1
     while interrupted(models, KINDS[number % len(KINDS)], at_run(number)):
@@ -109,7 +109,7 @@ def test_so_does_one_that_is_interrupted_in_any_stage(
     file: str, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if (file, function) in MENDING:
-        monkeypatch.setattr("automatch.exact.entries.LARGEST", 1)
+        monkeypatch.setattr("automatch.exact.readings.LARGEST", 1)
     models = Plain(), Turned(1.5)
     for kind in KINDS:
         assert interrupted(models, kind, lambda alarm: entering(f"automatch/{file}", function, alarm.ring))
@@ -138,7 +138,7 @@ def test_what_the_callers_function_for_progress_raises_is_the_callers(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if stage == "repairing":
-        monkeypatch.setattr("automatch.exact.entries.LARGEST", 1)
+        monkeypatch.setattr("automatch.exact.readings.LARGEST", 1)
     models = Rotary(True), Rotary(False)
     said: list[str] = []
     automatch.match(*models, source_inputs=IDS, target_inputs=IDS, progress=said.append)
