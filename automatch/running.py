@@ -116,13 +116,13 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     """
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
-        if refuted is not None and bench.budget.spent:
-            break
         judged = proposal if resized(proposal) else bench.judged(proposal)
         if _agrees(judged):
             # what is open now moves no output, so that gradients say nothing of it
             return max([judged, *_filled(bench, judged)], key=_rank)
         refuted = refuted or judged
+        if bench.budget.spent:
+            return _unfinished(refuted)
     assert refuted is not None
     if refuted.proof is not None and NOT_COMPARABLE in refuted.proof.reason:
         return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
@@ -144,6 +144,13 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
         return agreeing
     found = _unconfirmed(bench, structural, exact, recorded, refuted)
     return _last(found, refuted, exact.gave_up or bench.budget.spent)
+
+
+def _unfinished(judged: MappingRecord) -> MappingRecord:
+    """What is answered where the budget ended before anything was searched."""
+    if judged.proof is not None and judged.proof.outcome == "nothing":
+        return replace(judged, not_run=judged.proof.reason)
+    return replace(judged, not_run=judged.not_run or resized(judged), next_step=MORE)
 
 
 def _last(record: MappingRecord, refuted: MappingRecord, gave_up: bool) -> MappingRecord:

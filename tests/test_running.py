@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 import automatch
 from automatch.core.expr import text
+from automatch.exact import Budget
+from automatch.prove import prove, with_proof
 
 IDS = torch.tensor([[5, 3, 8, 1, 9, 2], [7, 2, 4, 6, 1, 3]])
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -169,12 +171,41 @@ def test_one_token_given_is_no_reason_to_miss_a_layout() -> None:
     assert mapping.verdict == "proved"
 
 
-def test_a_search_that_gives_up_says_so_and_the_answer_is_mended_or_refuted() -> None:
-    mapping, _ = matched(Turned(True), Turned(False), IDS, budget_s=0.0)
+def test_a_search_that_gives_up_says_so_and_the_answer_is_mended_or_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automatch.running._mended", lambda *_: iter(()))
+    monkeypatch.setattr("automatch.running.SEARCHED", 0.0)
+    monkeypatch.setattr("automatch.running.repaired", lambda *_, **__: None)
+    mapping, _ = matched(Turned(True), Turned(False), IDS)
     assert any("the search gave up after 0 s" in note and "budget_s" in note for note in mapping.record.notes)
     assert mapping.verdict == "refuted"
+    assert "a larger budget_s lets it go on" in str(mapping.summary())
     assert mapping["v.weight"].status == "structural"
     assert {mapping[key].status for key in ("q.weight", "k.weight")} == {"guessed"}
+
+
+def test_no_run_begins_where_no_time_is_left() -> None:
+    mapping, said = matched(Turned(True), Turned(False), IDS, budget_s=0.0)
+    assert not [sentence for sentence in said if "proving" in sentence or "searching" in sentence]
+    assert mapping.verdict == "not run"
+    assert "the proof gave up after 0 s, before draw 1 of 3; a larger budget_s lets it go on" in str(mapping.summary())
+    assert {entry.status for entry in mapping.entries} == {"structural"}
+
+
+def test_what_the_first_run_refuted_is_answered_where_no_time_is_left_to_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(self: Any, record: Any, locate: bool = False) -> Any:
+        monkeypatch.setattr(Budget, "spent", property(lambda _: True))
+        return with_proof(record, found)
+
+    source, target = Turned(True), Turned(False)
+    record = automatch.match(source, target, source_inputs=IDS, target_inputs=IDS, run=False).record
+    found = prove(record, source, target, IDS, IDS, locate=False)
+    monkeypatch.setattr("automatch.running.Bench.judged", slow)
+    mapping, said = matched(source, target, IDS)
+    assert not [sentence for sentence in said if "searching" in sentence or "colouring" in sentence]
+    assert mapping.verdict == "refuted"
+    assert "the search ended before it was through" in str(mapping.summary())
 
 
 def test_repair_finds_what_a_search_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

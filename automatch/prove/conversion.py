@@ -102,8 +102,8 @@ def prove_conversion(
         seed: Where all randomness starts.
         outputs: Which outputs to compare, as places among both models' output tensors; None pairs them by shape.
         prepared: What both are run on, where that is known already; it takes the place of both sides' inputs.
-        budget: How long it may take. Where it ends before all draws are made, nothing is shown; after them, what is
-            left out is noted.
+        budget: How long it may take, asked between runs. Where it ends before all draws are made and none of them
+            differed, nothing is shown; after them, what is left out is noted.
         say: Told what begins.
 
     Raises:
@@ -237,8 +237,7 @@ def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, 
     for number in range(draws + extra):
         if number >= draws and (setting.budget.spent or not ledger.promising()):
             return
-        if number:
-            setting.budget.check(f"before draw {number + 1} of {draws}", "the proof")
+        setting.budget.check(f"before draw {min(number + 1, draws)} of {draws}", "the proof")
         setting.say(f"proving: draw {number + 1}")
         trial = Trial()
         for manner in _manners(number):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from automatch.core.mapping import ProofRecord
+from automatch.exact.budget import OutOfBudget
 from automatch.inputs.draws import has_masks
 from automatch.inputs.lengths import all_rows, as_long_as, cuts, longer
 from automatch.prove.influence import Ledger
@@ -63,11 +64,13 @@ def on_other_inputs(record: ProofRecord, others: Others) -> tuple[ProofRecord, s
     for run in (other_lengths, all_positions, all_rows_named, other_masks):
         if record.outcome != "agree" or (told and run is not other_masks):
             continue
-        if others.setting.budget.spent:
+        try:
+            others.setting.budget.check("before other inputs were run", "the proof")
+            others.setting.say("proving: other inputs")
+            record, difference = run(record, others)
+        except OutOfBudget:
             note = "not all other inputs were run: the budget is spent; a larger budget_s lets them be"
             return replace(record, notes=(*record.notes, note)), ", ".join(told)
-        others.setting.say("proving: other inputs")
-        record, difference = run(record, others)
         told += [difference] if difference else []
     return record, ", ".join(told)
 

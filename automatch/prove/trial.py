@@ -179,6 +179,7 @@ def attempt(
 
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have.
+        OutOfBudget: The setting's budget is spent between two runs.
     """
     return attempts([(setting, draw)], pairs, ledger, most)[0]
 
@@ -206,6 +207,7 @@ def attempts(
 
     Raises:
         MappingError: The conversion gives keys or shapes that the target does not have.
+        OutOfBudget: The setting's budget is spent between two runs.
     """
     setting, draw = tried[0]
     calls = [_calls(*each) for each in tried]
@@ -217,9 +219,11 @@ def attempts(
         give_back(setting.numbers)
         if all(each.failure for each in ran):
             return [Trial(failure=each.failure) for each in ran]
+        setting.budget.check("before the target was run", "the proof")
         with filled(setting.conversion, source, setting.target, others) as ready:
             for first, (_, theirs) in zip(ran, calls, strict=True):
-                made.append(_Bench(ready, theirs, draw.number, first, most, setting.narrow).trial(pairs, ledger))
+                one = _Bench(ready, theirs, draw.number, first, most, setting.narrow, setting.budget)
+                made.append(one.trial(pairs, ledger))
                 if until(made[-1]):
                     break
     except TypeError as error:
@@ -243,12 +247,14 @@ class _Bench:
     first: Ran
     most: float
     narrow: bool | None
+    budget: Budget
 
     def trial(self, pairs: tuple[OutputPair, ...] | None, ledger: Ledger | None) -> Trial:
         """Run the target, compare, and enter what each weight does."""
         trial = self.compared(pairs)
         if trial.failure or ledger is None or any(not found.largest <= self.most for found in trial.gaps):
             return trial
+        self.budget.check("before it was measured what each weight does", "the proof")
         first, numbers = self.first.outputs, self.target.numbers
         bench = measuring.Bench(numbers, self.call, self.number, first, trial.pairs, trial.gaps, trial.narrow)
         made = measured(bench, ledger)

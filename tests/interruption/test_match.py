@@ -101,7 +101,7 @@ STAGES = [
     *(("exact/gradients.py", "gradients"), ("exact/answer.py", "answer")),
 ]
 
-MENDING = [("prove/divergence.py", "first_divergence"), ("prove/steps.py", "run"), ("repair/bench.py", "stands")]
+MENDING = [("prove/divergence.py", "compared"), ("prove/steps.py", "run"), ("repair/bench.py", "stands")]
 
 
 @pytest.mark.parametrize(("file", "function"), [*STAGES, *MENDING], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from automatch.core.mapping import Shown
 from automatch.errors import InputsError, MappingError, ModelError
-from automatch.exact.budget import Budget
+from automatch.exact.budget import Budget, OutOfBudget
 from automatch.prove import Proof, prove_conversion
 from tests.prove.nets import HEADS, WIDTH, WORDS, Fused, Split, fuse, tokens
 
@@ -570,14 +571,48 @@ def test_a_proof_whose_budget_is_spent_shows_nothing_and_says_how_to_go_on() -> 
     one, x = nn.Linear(3, 2), torch.randn(4, 3)
     found = prove_conversion(lambda state: state, one, nn.Linear(3, 2), x, x, budget=spent())
     assert found.record.outcome == "nothing"
-    assert "the proof gave up after 0 s, before draw 2 of 3; a larger budget_s" in found.record.reason
+    assert "the proof gave up after 0 s, before draw 1 of 3; a larger budget_s" in found.record.reason
     assert not found.shown
 
 
-def test_a_proof_that_differs_at_once_says_so_on_any_budget() -> None:
-    one, x = nn.Linear(3, 2), torch.randn(4, 3)
-    found = prove_conversion(lambda state: {"weight": -state["weight"]}, one, nn.Linear(3, 2), x, x, budget=spent())
+def ended_after(questions: int, monkeypatch: pytest.MonkeyPatch) -> Budget:
+    """A budget that is spent once it was asked so often."""
+    left = iter(range(questions))
+    monkeypatch.setattr(Budget, "spent", property(lambda _: next(left, None) is None))
+    return Budget(1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("questions", "before"),
+    [
+        (1, "before the target was run"),
+        (2, "before it was measured what each weight does"),
+        (3, "before draw 2 of 3"),
+    ],
+)
+def test_a_proof_ends_between_two_runs(questions: int, before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, x, budget = nn.Linear(3, 2), torch.randn(4, 3), ended_after(questions, monkeypatch)
+    found = prove_conversion(lambda state: state, one, nn.Linear(3, 2), x, x, budget=budget)
+    assert found.record.outcome == "nothing"
+    assert before in found.record.reason
+
+
+def test_a_proof_that_differs_says_so_though_no_time_is_left_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, x, budget = nn.Linear(3, 2), torch.randn(4, 3), ended_after(2, monkeypatch)
+    found = prove_conversion(lambda state: {"weight": -state["weight"]}, one, nn.Linear(3, 2), x, x, budget=budget)
     assert found.record.outcome == "differ"
+
+
+def test_other_inputs_end_with_the_budget_and_what_was_shown_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any, **__: Any) -> Any:
+        raise OutOfBudget("late")
+
+    monkeypatch.setattr("automatch.prove.other_inputs.attempts", late)
+    one, x = nn.Linear(3, 2), torch.randn(4, 3)
+    found = identical(one, nn.Linear(3, 2), x)
+    assert found.record.outcome == "agree"
+    assert any("not all other inputs were run: the budget is spent" in note for note in found.record.notes)
+    assert whole(found) == {"weight", "bias"}
 
 
 def test_every_draw_and_what_follows_is_told() -> None:
