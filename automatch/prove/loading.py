@@ -7,7 +7,7 @@ weights are held in float64 at once, and nothing that the source's forward did t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -21,7 +21,8 @@ from automatch.core.expr import Source, source_leaves
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import MappingError, together
 from automatch.prove.precision import Watch
-from automatch.prove.weights import Drawing, state, wide, wide_dtype, wide_like
+from automatch.prove.room import Room
+from automatch.prove.weights import Drawing, state, wide, wide_dtype
 from automatch.trace.isolate import stand_in
 from automatch.trace.weights import Identity, identity
 
@@ -216,37 +217,6 @@ def _once(made: dict[Identity, Tensor], tensor: Tensor, drawing: Drawing, room: 
     return made[mark]
 
 
-class Room:
-    """Memory for the float64 numbers of a model, in one piece.
-
-    A C library keeps pieces of less than 32 MiB for later when they are freed, and with them most of a model; one large
-    piece goes back to the operating system at once.
-    """
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        """Take what all tensors need that are small."""
-        sizes = {identity(tensor): tensor.numel() for tensor in tensors if _is_small(tensor)}
-        self.piece = torch.empty(sum(sizes.values()), dtype=torch.float64)
-        self.taken = 0
-
-    def like(self, tensor: Tensor) -> Tensor:
-        """Room for one tensor's numbers, laid out as it is."""
-        if not _is_small(tensor) or self.taken + tensor.numel() > self.piece.numel():
-            return wide_like(tensor)
-        start, self.taken = self.taken, self.taken + tensor.numel()
-        # `data`, so that a write to one is none to its neighbours in autograd's eyes
-        return self.piece.as_strided(tensor.shape, tensor.stride(), start).data
-
-
-_SMALL = 4 * 1024 * 1024
-"""Numbers of a tensor below which the C library would keep its memory."""
-
-
-def _is_small(tensor: Tensor) -> bool:
-    dense = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
-    return tensor.is_floating_point() and tensor.is_cpu and tensor.numel() < _SMALL and dense
-
-
 def _as(tensor: Tensor, value: Tensor) -> Tensor:
     return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
 
@@ -285,7 +255,7 @@ class _Filling:
         mark = identity(tensor)
         held = self.made.get(mark)
         fits = value.dtype == wide_dtype(tensor) and value.stride() == tensor.stride()
-        if held is None and owned and fits and not _is_small(tensor):
+        if held is None and owned and fits and not self.room.takes(tensor):
             self.made[mark] = _as(tensor, value)
             self.put_by[mark] = [key]
             return
