@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -17,7 +18,7 @@ from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.propose import proposals
 from automatch.propose.cut_tables import is_cut
-from automatch.prove import Proof, prove, with_proof
+from automatch.prove import Proof, prove, unseen, with_proof
 from automatch.prove.divergence import Divergence, Parting
 from automatch.prove.trial import NOT_COMPARABLE
 from automatch.region import searched_region
@@ -309,11 +310,32 @@ def _agrees(record: MappingRecord) -> bool:
 def _filled(bench: Bench, record: MappingRecord) -> Iterator[MappingRecord]:
     """The mapping with weights that are open given those that are left over, where a run still agrees; if any are."""
     for candidate in islice(completed(record), MOST):
-        if candidate.entries != record.entries:
-            judged = bench.judged(replace(candidate, proof=None))
-            if _agrees(judged):
-                yield judged
-                return
+        if candidate.entries == record.entries:
+            continue
+        judged = _unseen(bench.target, record, candidate) or bench.judged(replace(candidate, proof=None))
+        if _agrees(judged):
+            yield judged
+            return
+
+
+def _unseen(target: nn.Module, record: MappingRecord, candidate: MappingRecord) -> MappingRecord | None:
+    """The candidate with what the run of a record showed of it already; None where another run has to tell.
+
+    Parameters that the record leaves open were drawn anew for every run of it, so that outputs which agree do so
+    whatever these hold.
+    """
+    parameters = dict(target.named_parameters())
+    ties = Counter(id(parameter) for _, parameter in target.named_parameters(remove_duplicate=False))
+    entries = []
+    for old, new in zip(record.entries, candidate.entries, strict=True):
+        drawn = parameters.get(new.target)
+        if new == old:
+            entries.append(old)
+            continue
+        if old.expr is not None or drawn is None or not drawn.is_floating_point() or ties[id(drawn)] > 1:
+            return None
+        entries.append(replace(new, evidence=replace(new.evidence, shown=unseen(drawn.numel()))))
+    return replace(record, entries=tuple(entries))
 
 
 def _rank(record: MappingRecord) -> tuple[int, int, int]:

@@ -312,3 +312,33 @@ def test_models_with_another_operator_are_refuted_without_a_search(
     assert not [sentence for sentence in said if "searching" in sentence]
     assert mapping.record.proof is not None
     assert any("gelu" in line and "relu" in line for line in mapping.record.proof.divergence)
+
+
+class Spare(nn.Module):
+    """A layer beside a weight that it never uses; the weight is a parameter, or a buffer."""
+
+    def __init__(self, name: str, buffer: bool) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 3)
+        value = torch.randn(5, generator=torch.Generator().manual_seed(0))
+        if buffer:
+            self.register_buffer(name, value)
+        else:
+            self.register_parameter(name, nn.Parameter(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.a(x).tanh()
+        return made
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_what_is_left_over_fills_what_no_output_tells_and_another_run_only_where_none_drew_it(buffer: bool) -> None:
+    given = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    mapping, said = matched(Spare("first", buffer), Spare("second", buffer), given)
+    entry = mapping["second"]
+    assert entry.status == "guessed"
+    assert entry.sources == ("first",)
+    assert entry.evidence.shown is not None
+    assert (entry.evidence.shown.elements, entry.evidence.shown.of) == (0, 5)
+    assert said.count("proving: draw 1") == 1 + buffer
+    assert mapping.verdict == "agrees, in part shown"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from automatch.core.mapping import Entry, Side
@@ -42,13 +42,14 @@ class Fit:
         return f"{self.known.name}, backwards" if self.backwards else self.known.name
 
 
-def fits(library: Sequence[Known], source: Side, target: Side) -> list[Fit]:
+def fits(library: Sequence[Known], source: Side, target: Side, least: float = 0.0) -> list[Fit]:
     """The conversions of a library that say something of two models, the best first.
 
     Args:
         library: The known conversions.
         source: The source's keys, shapes and sizes.
         target: The target's.
+        least: The share of the target's keys that a conversion has to determine.
     """
     ours, theirs = _templates(source), _templates(target)
     found: list[Fit] = []
@@ -56,9 +57,11 @@ def fits(library: Sequence[Known], source: Side, target: Side) -> list[Fit]:
         sides = _templates(known.source), _templates(known.target)
         for backwards in (False, True):
             mine, other = reversed(sides) if backwards else sides
-            rules = _directed(known, backwards) if mine & ours and other & theirs else None
+            if not mine & ours or not other & theirs or _share(target, other) < least:
+                continue  # the way back is learned anew, which takes longer than all else
+            rules = _directed(known, backwards)
             if rules is not None:
-                found.extend(_fit(known, backwards, rules, source, target))
+                found.extend(fit for fit in _fit(known, backwards, rules, source, target) if fit.share >= least)
     return sorted(found, key=lambda fit: (-fit.share, -len(fit.used), fit.title))
 
 
@@ -96,6 +99,12 @@ def _directed(known: Known, backwards: bool) -> RuleSet | None:
 
 def _templates(side: Side) -> set[str]:
     return {split(key)[0] for weight in side.weights for key in weight.keys}
+
+
+def _share(side: Side, templates: Set[str]) -> float:
+    """The share of a side's keys that have one of these templates."""
+    keys = [key for weight in side.weights for key in weight.keys]
+    return sum(split(key)[0] in templates for key in keys) / max(1, len(keys))
 
 
 def _fit(known: Known, backwards: bool, rules: RuleSet, source: Side, target: Side) -> list[Fit]:

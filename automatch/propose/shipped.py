@@ -19,9 +19,8 @@ def shipped(structural: MappingRecord) -> Iterator[MappingRecord]:
     Args:
         structural: What structure says.
     """
-    for fit in fits(library(), structural.source, structural.target):
-        if fit.share >= MOST:
-            yield replace(structural, entries=tuple(_known(entry, fit) for entry in structural.entries))
+    for fit in fits(library(), structural.source, structural.target, MOST):
+        yield replace(structural, entries=tuple(_known(entry, fit) for entry in structural.entries))
 
 
 def _known(entry: Entry, fit: Fit) -> Entry:

@@ -21,7 +21,7 @@ from automatch.prove.outputs import OutputPair, gap
 from automatch.prove.precision import has_narrow_constants
 from automatch.prove.trial import Draw, Setting, Trial, attempt
 from automatch.prove.verdict import unshown, verdicts
-from automatch.prove.weights import Manner, state, tables, wide
+from automatch.prove.weights import Drawing, Manner, state, tables, wide
 from automatch.trace.inputs import Inputs, describe, needed
 from automatch.trace.recordings import Both
 from automatch.trace.undisturbed import undisturbed
@@ -183,8 +183,9 @@ def arrange(
     reads = _buffers_read(conversion, source, target) if reads is None else reads
     kept = tables(source, reads.__contains__), tables(target, conversion.keys.__contains__)
     made = _wide(prepared.plan, source, target)
-    setting = Setting(conversion, source, target, made, kept, seed, prepared.conflict)
-    notes = (*_limits(setting), *prepared.remarks)
+    drawings = Drawing.of(source, kept[0]), Drawing.of(target, kept[1])
+    setting = Setting(conversion, source, target, made, drawings, seed, prepared.conflict)
+    notes = (*_limits(made, kept), *prepared.remarks)
     coarse = has_narrow_constants(source, kept[0]) or has_narrow_constants(target, kept[1])
     tolerance = TOLERANCE if coarse else EXACT
     shapes = describe(prepared.source), describe(prepared.target)
@@ -305,14 +306,14 @@ def _varies(trials: Sequence[Trial], place: int) -> bool:
     return any(first.shape != other.shape or gap(first, other).largest > VARIES for other in others)
 
 
-def _limits(setting: Setting) -> Iterator[str]:
+def _limits(inputs: Plan, kept: tuple[Collection[str], Collection[str]]) -> Iterator[str]:
     """What the claim is limited by."""
-    if setting.inputs.loose:
-        yield f"inputs without a partner kept their example values: {', '.join(setting.inputs.loose)}"
-    if setting.inputs.kept:
-        names = [setting.inputs.names[place] for place in sorted(setting.inputs.kept)]
+    if inputs.loose:
+        yield f"inputs without a partner kept their example values: {', '.join(inputs.loose)}"
+    if inputs.kept:
+        names = [inputs.names[place] for place in sorted(inputs.kept)]
         yield f"inputs kept their example values, since the models do not run on others: {', '.join(names)}"
-    for side, keys in zip(("source", "target"), setting.kept, strict=True):
+    for side, keys in zip(("source", "target"), kept, strict=True):
         if keys:
             yield f"{side} buffers outside the mapping kept their values: {_some(keys)}"
 

@@ -24,6 +24,9 @@ SMALL = 4 * 1024 * 1024
 NEEDED = 1.5
 """Bytes that a run with gradients takes, in units of the bytes of a model in float64."""
 
+WORTH = 10_000_000
+"""Numbers below which nobody asks how much memory is left."""
+
 BYTES = torch.float64.itemsize
 
 
@@ -43,8 +46,8 @@ class Room:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         """Take what all tensors need that are small; what all need, where that does not fit into memory."""
         sizes = {identity(tensor): tensor.numel() for tensor in tensors if _is_dense(tensor)}
-        whole, free = sum(sizes.values()), available()
-        piece = _in_a_file(whole) if free is not None and NEEDED * BYTES * whole > free else None
+        whole = sum(sizes.values())
+        piece = None if _fits(whole) else _in_a_file(whole)
         self.mapped = piece is not None
         small = sum(size for size in sizes.values() if size < SMALL)
         self.piece = torch.empty(small, dtype=torch.float64) if piece is None else piece
@@ -61,6 +64,12 @@ class Room:
         start, self.taken = self.taken, self.taken + tensor.numel()
         # `data`, so that a write to one is none to its neighbours in autograd's eyes
         return self.piece.as_strided(tensor.shape, tensor.stride(), start).data
+
+
+def _fits(count: int) -> bool:
+    """Whether so many numbers fit into memory, as far as that is known."""
+    free = available() if count >= WORTH else None
+    return free is None or NEEDED * BYTES * count <= free
 
 
 def _in_a_file(count: int) -> Tensor | None:

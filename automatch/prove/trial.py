@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -42,7 +42,7 @@ class Setting:
         source: The caller's source model.
         target: The caller's target model.
         inputs: The example inputs of both, paired.
-        kept: Keys of each side that keep their values: constants of the code.
+        drawings: Fresh numbers for each side's weights; those that are constants of the code keep their values.
         seed: Where all randomness starts.
         conflict: Why the inputs of both sides cannot be used together; empty where they can.
         budget: How long all runs may take.
@@ -54,7 +54,7 @@ class Setting:
     source: nn.Module
     target: nn.Module
     inputs: Plan
-    kept: tuple[Collection[str], Collection[str]]
+    drawings: tuple[Drawing, Drawing]
     seed: int
     conflict: str = ""
     budget: Budget = UNBOUNDED
@@ -151,12 +151,9 @@ def loaded(setting: Setting, draw: Draw) -> Iterator[Loaded]:
 
 def _drawings(setting: Setting, draw: Draw) -> tuple[Drawing, Drawing]:
     """Fresh weights of the source, and of what the conversion leaves open in the target."""
-    seeds = (2 * (_DRAWS * setting.seed + draw.number) + side for side in (0, 1))
-    source, target = (
-        Drawing.of(model, kept, seed, draw.manner)
-        for model, kept, seed in zip((setting.source, setting.target), setting.kept, seeds, strict=True)
-    )
-    return source, target
+    first = 2 * (_DRAWS * setting.seed + draw.number)
+    source, target = setting.drawings
+    return source.again(first, draw.manner), target.again(first + 1, draw.manner)
 
 
 def _calls(setting: Setting, draw: Draw) -> tuple[Call, Call]:

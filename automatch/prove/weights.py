@@ -7,7 +7,8 @@ blow up. What kind of number a weight takes is read off its present values, neve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,7 @@ class Drawing:
         kept: Those that keep their values.
         seed: Decides the numbers.
         manner: How they are drawn.
+        natures: What kind of numbers tensors hold, as far as it was asked for.
     """
 
     tensors: Mapping[str, Tensor]
@@ -60,15 +62,20 @@ class Drawing:
     kept: frozenset[Identity]
     seed: int
     manner: Manner
+    natures: dict[Identity, Nature] = field(default_factory=dict)
 
     @staticmethod
-    def of(model: nn.Module, keep: Collection[str], seed: int, manner: Manner = Manner()) -> Drawing:
+    def of(model: nn.Module, keep: Collection[str], seed: int = 0, manner: Manner = Manner()) -> Drawing:
         """Fresh numbers for all of a model's state but some keys; tied ones stay tied."""
         tensors = state(model)
         places = {mark: place for place, mark in enumerate(dict.fromkeys(map(identity, tensors.values())))}
         parameters = frozenset(identity(parameter) for parameter in model.parameters())
         kept = frozenset(identity(tensor) for key, tensor in tensors.items() if key in keep)
         return Drawing(tensors, places, parameters, kept, seed, manner)
+
+    def again(self, seed: int, manner: Manner) -> Drawing:
+        """Other numbers for the same weights."""
+        return replace(self, seed=seed, manner=manner)
 
     def fresh(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
         """New numbers for a tensor in float64, on its device; a copy of those that it has, where it keeps them.
@@ -84,9 +91,9 @@ class Drawing:
             return out.copy_(tensor.detach())
         generator = torch.Generator().manual_seed(self.seed * _APART + self.places[mark])
         values = tensor.detach().cpu()
-        if out.is_cpu and values.is_floating_point() and values.numel() and _has_both_signs(values):
-            return scaled_noise(values, generator, self.manner, out)
-        return out.copy_(fresh(values, generator, mark in self.parameters, self.manner))
+        if mark not in self.natures:
+            self.natures[mark] = nature(values, mark in self.parameters)
+        return _drawn(self.natures[mark], values, generator, self.manner, out)
 
 
 _APART = 1_000_003
@@ -134,9 +141,33 @@ def tables(model: nn.Module, others: Callable[[str], bool]) -> tuple[str, ...]:
 
 
 def fresh(values: Tensor, generator: torch.Generator, is_parameter: bool, manner: Manner = Manner()) -> Tensor:
-    """New numbers for a weight in float64, of the kind that its present ones are.
+    """New numbers for a weight in float64, of the kind that its present ones are (`nature`).
 
     Noise is drawn in float32, which is generic enough and many times as fast.
+
+    Example:
+        >>> drawn = fresh(torch.ones(1000), torch.Generator().manual_seed(0), True)
+        >>> bool((drawn.mean() - 1).abs() < 0.05), bool((drawn.std() - 0.2).abs() < 0.05)
+        (True, True)
+    """
+    return _drawn(nature(values, is_parameter), values, generator, manner, wide_like(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What kind of numbers a weight holds.
+
+    Attributes:
+        kind: How it is drawn anew.
+        size: The mean of a variance and of numbers of one sign; the standard deviation of all others.
+    """
+
+    kind: Literal["kept", "variance", "one sign", "noise"]
+    size: float = 0.0
+
+
+def nature(values: Tensor, is_parameter: bool) -> Nature:
+    """What kind of numbers a weight holds.
 
     1. A buffer with infinities, or of zeros mixed with ones, is a mask: kept.
     2. A buffer without negative values is a variance: stays positive, around its mean.
@@ -144,31 +175,38 @@ def fresh(values: Tensor, generator: torch.Generator, is_parameter: bool, manner
     4. Everything else: normal noise, the smaller the more inputs add up.
 
     Example:
-        >>> drawn = fresh(torch.ones(1000), torch.Generator().manual_seed(0), True)
-        >>> bool((drawn.mean() - 1).abs() < 0.05), bool((drawn.std() - 0.2).abs() < 0.05)
-        (True, True)
+        >>> nature(torch.full((3,), 2.0), True), nature(torch.tensor([-1.0, 2.0]), True)
+        (Nature(kind='one sign', size=2.0), Nature(kind='noise', size=0.2))
     """
-    if values.numel() == 0 or (not is_parameter and _is_mask(values)):
-        return wide(values).clone()
+    if values.numel() == 0:
+        return Nature("kept")
+    if values.is_floating_point() and _has_both_signs(values) and (is_parameter or not _is_mask(values)):
+        return Nature("noise", _noise_scale(values))
+    if not is_parameter and _is_mask(values):
+        return Nature("kept")
     if values.is_complex():
-        noise = torch.randn(values.shape, generator=generator, dtype=torch.complex64)
-        return SPREAD * manner.temper * noise.to(torch.complex128)
-    if _has_both_signs(values):
-        return scaled_noise(values, generator, manner, wide_like(values))
-    mean = values.mean(dtype=torch.float64)
-    if not is_parameter and bool((values >= 0).all()) and bool(mean > 0):
-        return mean * (0.5 + torch.rand(values.shape, generator=generator).double())
-    if not _is_one_signed(values):
-        return scaled_noise(values, generator, manner, wide_like(values))
-    drawn = mean * (1 + SPREAD * torch.randn(values.shape, generator=generator).double())
-    signs = torch.randint(0, 2, values.shape, generator=generator) * 2 - 1
-    return drawn * signs if manner.flipped else drawn
+        return Nature("noise", SPREAD)
+    mean = float(values.mean(dtype=torch.float64))
+    if not is_parameter and bool((values >= 0).all()) and mean > 0:
+        return Nature("variance", mean)
+    return Nature("one sign", mean) if _is_one_signed(values) else Nature("noise", _noise_scale(values))
 
 
-def scaled_noise(values: Tensor, generator: torch.Generator, manner: Manner, out: Tensor) -> Tensor:
-    """Normal noise for a weight, the smaller the more inputs add up; put where it belongs in one pass."""
-    drawn = torch.randn(values.shape, generator=generator)
-    return torch.mul(drawn, _noise_scale(values) * manner.temper, out=out)
+def _drawn(kind: Nature, values: Tensor, generator: torch.Generator, manner: Manner, out: Tensor) -> Tensor:
+    """New numbers of a kind, put where they belong."""
+    if kind.kind == "kept":
+        return out.copy_(values)
+    if kind.kind == "variance":
+        return out.copy_(kind.size * (0.5 + torch.rand(values.shape, generator=generator).double()))
+    dtype = torch.complex64 if values.is_complex() else torch.float32
+    noise = torch.randn(values.shape, generator=generator, dtype=dtype)
+    if kind.kind == "noise":
+        scale = kind.size * manner.temper
+        return torch.mul(noise, scale, out=out) if out.is_cpu else out.copy_(noise * scale)
+    drawn = kind.size * (1 + SPREAD * noise.double())
+    if manner.flipped:
+        drawn *= torch.randint(0, 2, values.shape, generator=generator) * 2 - 1
+    return out.copy_(drawn)
 
 
 def _noise_scale(values: Tensor) -> float:

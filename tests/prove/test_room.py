@@ -21,6 +21,12 @@ POSIX = pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="files are
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel lists what is mapped")
 
 
+@pytest.fixture(autouse=True)
+def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models ask for memory as well."""
+    monkeypatch.setattr("automatch.prove.room.WORTH", 0)
+
+
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without free memory; the folder of its temporary files."""
