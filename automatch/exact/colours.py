@@ -45,17 +45,24 @@ class Colouring:
         return self._sizes(slice(None, self.border)), self._sizes(slice(self.border, None))
 
     def _sizes(self, part: slice, without: Flags | None = None) -> Ints:
-        colours = self.colours[part]
-        used = colours >= 0 if without is None else (colours >= 0) & ~without
-        many = None if self.many is None else self.many[part][used]
-        return np.bincount(colours[used], weights=many, minlength=self.count).astype(np.int32)
+        counts = np.zeros(self.count, np.int32)
+        colours, many = self.colours[part], None if self.many is None else self.many[part]
+        for start in range(0, len(colours), _AT_ONCE):
+            few = slice(start, start + _AT_ONCE)
+            used = colours[few] >= 0 if without is None else (colours[few] >= 0) & ~without[few]
+            _count(colours[few][used], None if many is None else many[few][used], counts)
+        return counts
 
     def imbalance(self) -> int:
         """How many elements have no partner, loose ones left out; 0 where the sides may be the same function."""
         source, target = self.sizes()
         loose = self.loose[self.border :]
         strict = self._sizes(slice(self.border, None), loose) if loose.any() else target
-        return int(np.maximum(source - target, 0).sum() + np.maximum(strict - source, 0).sum())
+        found = 0
+        for start in range(0, len(source), _AT_ONCE):
+            ours, theirs, wanted = (sizes[start : start + _AT_ONCE] for sizes in (source, target, strict))
+            found += int(np.maximum(ours - theirs, 0).sum() + np.maximum(wanted - ours, 0).sum())
+        return found
 
     def alive(self) -> int:
         """How many elements have a colour."""
@@ -85,6 +92,23 @@ class Colouring:
         marks = np.ones(len(cells), np.int8)
         table = csr_array((marks, self.colours[cells], starts), shape=(len(cells), self.count)).tocsc()
         return cells[table.indices], table.indptr
+
+
+_AT_ONCE = 1 << 20
+"""Cells, or colours, that are worked on at a time: numpy counts in 64 bits, and makes arrays on the way."""
+
+
+def _count(colours: Ints, many: Ints | None, counts: Ints) -> None:
+    """Add to the counts by colour; colours that lie close together, as they mostly do, are counted where they lie."""
+    if not len(colours):
+        return
+    low, high = int(colours.min()), int(colours.max())
+    if high - low < 4 * _AT_ONCE:
+        found = np.bincount(colours - low, many)
+        counts[low : high + 1] += found.astype(np.int32)
+        return
+    kinds, place = np.unique(colours, return_inverse=True)
+    counts[kinds] += np.bincount(place, many).astype(np.int32)
 
 
 def refined(colouring: Colouring, signatures: Floats, elsewhere: Sequence[int] = (0,) * len(TOLERANCES)) -> Colouring:

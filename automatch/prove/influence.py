@@ -130,17 +130,19 @@ class Influence:
 
     def _seen(self, gradient: Gradient, enough: float, tolerance: float) -> bool:
         """Enter elements that no draw before showed; whether there were any."""
-        alive = self._alive()
-        gradient = gradient.among(alive)
+        alive = self._alive() if self.count else None  # none yet: one array of their number less
+        gradient = gradient if alive is None else gradient.among(alive)
         fresh = gradient.beyond(enough)
-        np.greater(fresh, alive if gradient.places is None else alive[gradient.places], out=fresh)
+        if alive is not None:
+            np.greater(fresh, alive if gradient.places is None else alive[gradient.places], out=fresh)
         places, numbers = alike(gradient.values, tolerance, fresh)
         known, groups = self.twins
         offset = int(groups.max()) + 1 if groups.size else 0
         self.twins = np.concatenate([known, gradient.whole(places)]), np.concatenate([groups, numbers + offset])
         if gradient.places is None:
-            alive |= fresh
+            alive = fresh if alive is None else np.logical_or(alive, fresh, out=alive)
         else:
+            alive = self._alive() if alive is None else alive
             alive[gradient.places[fresh]] = True
         new = int(np.count_nonzero(fresh))
         self.bits, self.count = np.packbits(alive), self.count + new
