@@ -52,7 +52,7 @@ APART = (
 """What to do where two models are seen to be two functions."""
 
 SOME = 40
-"""Runs of a large target that other readings may cost in the end."""
+"""Runs of a large target that other readings may cost in the end; one where both are seen to be two functions."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -113,7 +113,8 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
        element; what they find, joined with structure where they are silent, is run.
     4. Where none agrees, the likeliest is kept, with the place where the models part.
 
-    Nothing is searched where no outputs can be compared, nor where both are seen to be two functions.
+    Nothing is searched where no outputs can be compared. Where both are seen to be two functions, small models are
+    looked at where they part all the same, since that takes no time, and large ones are not.
     """
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
@@ -129,22 +130,20 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
         return replace(refuted, not_run=refuted.proof.reason, next_step=SAME)
     recorded = _recorded(bench, refuted)
     why = "" if recorded is None else _two_functions(bench, refuted, recorded)
-    if why:
-        note = f"nothing was searched: {why}"
-        found = _unconfirmed(bench, structural, Exact(note=note), recorded, refuted, some=1)
-        told = replace(found, next_step=APART) if why == UNLIKE and found.verdict == "refuted" else found
-        return _last(told, refuted, bench.budget.spent)
     # a refuted mapping's statuses are doubts, which are none of what structure said
-    for mended in _mended(bench, replace(structural, proof=refuted.proof), recorded):
+    doubtful = replace(structural, proof=refuted.proof)
+    for mended in () if why and _is_large(refuted) else _mended(bench, doubtful, recorded):
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
         if agreeing is not None:
             return agreeing
-    exact = _searched(bench, bench.budget.part(SEARCHED))
+    note = f"the whole models were not searched: {why}"
+    exact = Exact(note=note) if why else _searched(bench, bench.budget.part(SEARCHED))
     agreeing = _agreeing(bench, _candidates(structural, exact))
     if agreeing is not None:
         return agreeing
-    found = _unconfirmed(bench, structural, exact, recorded, refuted)
-    return _last(found, refuted, exact.gave_up or bench.budget.spent)
+    found = _unconfirmed(bench, structural, exact, recorded, refuted, some=1 if why else SOME)
+    told = replace(found, next_step=APART) if why == UNLIKE and found.verdict == "refuted" else found
+    return _last(told, refuted, exact.gave_up or bench.budget.spent)
 
 
 def _unfinished(judged: MappingRecord) -> MappingRecord:
@@ -180,7 +179,7 @@ def _recorded(bench: Bench, refuted: MappingRecord) -> Recorded | None:
 
 
 def _two_functions(bench: Bench, refuted: MappingRecord, recorded: Recorded) -> str:
-    """Why nothing that a search finds can make both agree; empty where it may.
+    """Why nothing that a search of the whole finds can make both agree; empty where it may.
 
     Large models are not searched for nothing, so an operator that is to blame for what differs is enough there.
     """
@@ -249,7 +248,7 @@ def _unconfirmed(
     exact: Exact,
     recorded: Recorded | None,
     refuted: MappingRecord,
-    some: int = SOME,
+    some: int,
 ) -> MappingRecord:
     """The likeliest mapping of those that no run confirms, mended where the place of their parting leads to a fault.
 
