@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from automatch.interruption import let_through
+
 WORTH = 1_000_000
 """Numbers that were let go, from which on it pays to give their memory back."""
 
@@ -42,7 +44,8 @@ def available() -> int | None:
 def _left_in_all(table: Path = Path("/proc/meminfo")) -> list[int]:
     try:
         lines = table.read_text().splitlines()
-    except OSError:
+    except OSError as error:
+        let_through(error)
         return []
     return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
 
@@ -51,7 +54,8 @@ def _left_in_group(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pro
     """What the limits of this process's control group and of those around it leave (version 2)."""
     try:
         name = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
+    except (OSError, StopIteration) as error:
+        let_through(error)
         return []
     group = groups / name.strip("/")
     around = (group, *(parent for parent in group.parents if parent.is_relative_to(groups)))
@@ -63,7 +67,8 @@ def _left(group: Path) -> int | None:
     try:
         limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
         lines = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        let_through(error)
         return None
     files = sum(int(size) for name, size in lines if name in ("active_file", "inactive_file"))
     return None if limit == "max" else max(0, int(limit) - used + files)

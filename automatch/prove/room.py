@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from automatch.core.memory import available
+from automatch.interruption import let_through
 from automatch.prove.weights import wide_like
 from automatch.trace.weights import identity
 
@@ -79,7 +80,8 @@ def _in_a_file(count: int) -> Tensor | None:
             # a hole that the disk cannot fill later would end the process
             os.posix_fallocate(file.fileno(), 0, count * BYTES)
             return torch.from_file(file.name, shared=True, size=count, dtype=torch.float64)
-    except (OSError, RuntimeError, AttributeError):  # no such call, or no second handle of a file, on some systems
+    except (OSError, RuntimeError, AttributeError) as error:  # some systems have no such call, or no second handle
+        let_through(error)
         return None
 
 
