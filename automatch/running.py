@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -18,7 +17,7 @@ from automatch.inputs.prepare import Prepared, searched
 from automatch.interruption import let_through
 from automatch.propose import proposals
 from automatch.propose.cut_tables import is_cut
-from automatch.prove import Proof, prove, unseen, with_proof
+from automatch.prove import Proof, prove, with_proof
 from automatch.prove.divergence import Divergence, Parting
 from automatch.prove.trial import NOT_COMPARABLE
 from automatch.region import searched_region
@@ -46,13 +45,13 @@ MORE = "the search ended before it was through, since its budget was spent: a la
 """What to do where there was too little time."""
 
 APART = (
-    "compare the code of both where they part: where all weights are alike their outputs differ too, "
-    "so that no order of the weights makes them agree"
+    "compare the code of both where they part: their outputs differ even where all weights are alike, "
+    "which the order of weights alone seldom explains"
 )
 """What to do where two models are seen to be two functions."""
 
 SOME = 40
-"""Runs of a large target that other readings may cost in the end; one where both are seen to be two functions."""
+"""Runs of a large target that other readings may cost in the end; one where both look like two functions."""
 
 MOST = 8
 """Mappings that a search leaves to be tried by runs."""
@@ -113,8 +112,7 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
        element; what they find, joined with structure where they are silent, is run.
     4. Where none agrees, the likeliest is kept, with the place where the models part.
 
-    Nothing is searched where no outputs can be compared. Where both are seen to be two functions, small models are
-    looked at where they part all the same, since that takes no time, and large ones are not.
+    Nothing is searched where no outputs can be compared, and the whole is not where both look like two functions.
     """
     refuted: MappingRecord | None = None
     for proposal in proposals(structural):
@@ -132,12 +130,11 @@ def settled(bench: Bench, structural: MappingRecord) -> MappingRecord:
     why = "" if recorded is None else _two_functions(bench, refuted, recorded)
     # a refuted mapping's statuses are doubts, which are none of what structure said
     doubtful = replace(structural, proof=refuted.proof)
-    for mended in () if why and _is_large(refuted) else _mended(bench, doubtful, recorded):
+    for mended in _mended(bench, doubtful, recorded) if why in ("", UNLIKE) else ():
         agreeing = _agreeing(bench, chain(completed(mended), [mended]))
         if agreeing is not None:
             return agreeing
-    note = f"the whole models were not searched: {why}"
-    exact = Exact(note=note) if why else _searched(bench, bench.budget.part(SEARCHED))
+    exact = Exact(note=f"the whole models were not searched: {why}") if why else _searched(bench)
     agreeing = _agreeing(bench, _candidates(structural, exact))
     if agreeing is not None:
         return agreeing
@@ -214,8 +211,12 @@ def _mended(bench: Bench, refuted: MappingRecord, recorded: Recorded | None) -> 
         yield found
 
 
-def _searched(bench: Bench, budget: Budget) -> Exact:
+def _searched(bench: Bench) -> Exact:
     """What gradients say on fresh inputs; on the examples, where no output of both agrees on those."""
+    budget = bench.budget.part(SEARCHED)
+    if budget.spent:
+        note = f"the search gave up after {budget.seconds:g} s, before it began; a larger budget_s lets it go on"
+        return Exact(note=note, gave_up=True)
     fresh, given = searched(bench.prepared, bench.source, bench.target), (bench.prepared.source, bench.prepared.target)
     exact = exact_entries(bench.source, bench.target, *fresh, bench.say, budget, bench.recordings)
     if not exact.note or fresh[0] is given[0] or exact.gave_up:
@@ -311,30 +312,10 @@ def _filled(bench: Bench, record: MappingRecord) -> Iterator[MappingRecord]:
     for candidate in islice(completed(record), MOST):
         if candidate.entries == record.entries:
             continue
-        judged = _unseen(bench.target, record, candidate) or bench.judged(replace(candidate, proof=None))
+        judged = bench.judged(replace(candidate, proof=None))
         if _agrees(judged):
             yield judged
             return
-
-
-def _unseen(target: nn.Module, record: MappingRecord, candidate: MappingRecord) -> MappingRecord | None:
-    """The candidate with what the run of a record showed of it already; None where another run has to tell.
-
-    Parameters that the record leaves open were drawn anew for every run of it, so that outputs which agree do so
-    whatever these hold.
-    """
-    parameters = dict(target.named_parameters())
-    ties = Counter(id(parameter) for _, parameter in target.named_parameters(remove_duplicate=False))
-    entries = []
-    for old, new in zip(record.entries, candidate.entries, strict=True):
-        drawn = parameters.get(new.target)
-        if new == old:
-            entries.append(old)
-            continue
-        if old.expr is not None or drawn is None or not drawn.is_floating_point() or ties[id(drawn)] > 1:
-            return None
-        entries.append(replace(new, evidence=replace(new.evidence, shown=unseen(drawn.numel()))))
-    return replace(record, entries=tuple(entries))
 
 
 def _rank(record: MappingRecord) -> tuple[int, int, int]:
@@ -354,4 +335,5 @@ def resized(record: MappingRecord) -> str:
 
 
 def _noted(record: MappingRecord, note: str) -> MappingRecord:
-    return replace(record, notes=(*record.notes, note)) if note else record
+    """The mapping with why nothing else was found, unless it agrees."""
+    return replace(record, notes=(*record.notes, note)) if note and not _agrees(record) else record

@@ -155,14 +155,11 @@ class Branches(nn.Module):
         return made
 
 
-@pytest.mark.parametrize("large", [True, False])
-def test_two_functions_are_not_searched_and_both_codes_are_to_be_compared(
-    large: bool, monkeypatch: pytest.MonkeyPatch
+def test_two_functions_are_not_searched_whole_and_both_codes_are_to_be_compared(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("automatch.running.LARGE", 1 if large else 10**9)
     monkeypatch.setattr("automatch.running.exact_entries", never)
-    mapping, said = matched(Branches(True), Branches(False), torch.randn(3, 12))
-    assert any("searching where the models part" in sentence for sentence in said) is not large
+    mapping, _ = matched(Branches(True), Branches(False), torch.randn(3, 12))
     assert mapping.verdict == "refuted"
     assert mapping.record.notes[-1].startswith("the whole models were not searched: no output of one model agrees")
     assert "compare the code of both where they part" in str(mapping.summary())
@@ -319,31 +316,57 @@ def test_models_with_another_operator_are_refuted_without_a_search(
     assert any("gelu" in line and "relu" in line for line in mapping.record.proof.divergence)
 
 
-class Spare(nn.Module):
-    """A layer beside a weight that it never uses; the weight is a parameter, or a buffer."""
+class Rare(nn.Module):
+    """A layer beside a weight that it uses in long inputs alone."""
 
-    def __init__(self, name: str, buffer: bool) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.a = nn.Linear(4, 3)
-        value = torch.randn(5, generator=torch.Generator().manual_seed(0))
-        if buffer:
-            self.register_buffer(name, value)
-        else:
-            self.register_parameter(name, nn.Parameter(value))
+        self.a, self.name = nn.Linear(4, 3), name
+        self.register_parameter(name, nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(0))))
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.a(x).tanh()
+        return made + getattr(self, self.name) if x.shape[1] > 5 else made
+
+
+def test_what_is_left_over_fills_what_no_output_of_the_examples_tells_and_is_run() -> None:
+    given = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1))
+    mapping, _ = matched(Rare("first"), Rare("second"), given)
+    assert mapping["second"].sources == ("first",)
+    assert mapping["a.weight"].status == "proved"
+    assert mapping.record.proof is not None
+    assert "only on inputs like the examples" not in mapping.record.proof.reason
+
+
+class Halved(nn.Module):
+    """A residual block behind a factor, which another holds in its weights."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.a, self.b, self.factor = nn.Linear(12, 16), nn.Linear(16, 12), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = x + self.b(self.a(x).relu() * self.factor)
         return made
 
 
-@pytest.mark.parametrize("buffer", [False, True])
-def test_what_is_left_over_fills_what_no_output_tells_and_another_run_only_where_none_drew_it(buffer: bool) -> None:
-    given = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    mapping, said = matched(Spare("first", buffer), Spare("second", buffer), given)
-    entry = mapping["second"]
-    assert entry.status == "guessed"
-    assert entry.sources == ("first",)
-    assert entry.evidence.shown is not None
-    assert (entry.evidence.shown.elements, entry.evidence.shown.of) == (0, 5)
-    assert said.count("proving: draw 1") == 1 + buffer
-    assert mapping.verdict == "agrees, in part shown"
+@pytest.mark.parametrize("large", [True, False])
+def test_a_factor_that_one_side_holds_in_its_weights_is_found(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automatch.running.LARGE", 1 if large else 10**9)
+    mapping, _ = matched(Halved(0.5), Halved(1.0), torch.randn(3, 12, generator=torch.Generator().manual_seed(0)))
+    assert mapping.verdict == "proved"
+    assert not [note for note in mapping.record.notes if "not searched" in note]
+
+
+def test_a_weight_that_is_multiplied_by_zero_is_no_fault() -> None:
+    class Muted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.e = nn.Linear(4, 3), nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.a(x) + 0 * self.e
+            return made
+
+    mapping, _ = matched(Muted(), Muted(), torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
+    assert mapping["a.weight"].status == "proved"

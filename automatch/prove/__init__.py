@@ -17,6 +17,5 @@ The criteria, all of which must hold before a weight is called proved:
 
 from automatch.prove.conversion import Proof, prove_conversion
 from automatch.prove.proof import prove, with_proof
-from automatch.prove.verdict import unseen
 
-__all__ = ["Proof", "prove", "prove_conversion", "unseen", "with_proof"]
+__all__ = ["Proof", "prove", "prove_conversion", "with_proof"]

@@ -56,11 +56,6 @@ def unshown(target: nn.Module, keys: Collection[str], why: str) -> dict[str, Sho
     return {key: Shown(0, tensors[key].numel(), f"the outputs agree, {why}") for key in keys}
 
 
-def unseen(total: int) -> Shown:
-    """That nothing is shown of a weight of so many elements, since none of them moves any output."""
-    return Shown(0, total, "no output can tell: changing it changes none of them")
-
-
 def _without_gradient(tensor: Tensor) -> str:
     if not tensor.is_floating_point():
         return "a run cannot show whole numbers: they are not disturbed"
@@ -75,7 +70,7 @@ def _shown(influence: Influence, twins: tuple[str, ...]) -> Shown:
         shift = "; one number added to all of them would not, which changes no output" if influence.shifts else ""
         return Shown(seen, total, f"every element would have shown, had it been wrong{shift}{free}")
     if not living:
-        return unseen(total)
+        return Shown(0, total, "no output can tell: changing it changes none of them")
     if seen == living:
         return Shown(seen, total, f"{_share(apart)} would have shown; no output can tell the rest on these inputs")
     return Shown(

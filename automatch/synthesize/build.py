@@ -125,7 +125,8 @@ def seen_shape(shape: Shape, view: View) -> Shape:
 
 def stored(expr: Expr, shape: Shape, view: View) -> Expr:
     """The inverse of `seen` for a view without regions: what must be stored for an operator to see an expression."""
-    expr = affine(expr, 1 / view.scale, -view.shift / view.scale)
+    scale = view.scale or 1.0  # what is multiplied by zero may hold anything
+    expr = affine(expr, 1 / scale, -view.shift / scale)
     before = tuple(shape[axis] for axis in view.axes) if view.axes else shape
     expr = reshape(expr, before)
     if not view.axes:
