@@ -25,6 +25,10 @@ class InputsWarning(UserWarning):
     """Example inputs cannot tell right weights from wrong ones; others were drawn beside them."""
 
 
+class UnreadWarning(UserWarning):
+    """Tensors of a checkpoint were left out, since nothing reads them and the mapping was made without them."""
+
+
 class TraceError(AutomatchError):
     """No rung of the tracing ladder could record the model."""
 

@@ -129,7 +129,9 @@ class Mapping:
         """The summary: the verdict, and a table."""
         return str(self.summary())
 
-    def apply(self, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def apply(
+        self, state_dict: abc.Mapping[str, Tensor], *, allow_unread: abc.Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """Make the target's weights from the source's.
 
         A weight keeps the dtype of the sources it is made of; one made of constants alone has the target's dtype.
@@ -137,16 +139,18 @@ class Mapping:
 
         Args:
             state_dict: The source's state dict.
+            allow_unread: Patterns (`"ema.*"`) of tensors that may be left out though the mapping never knew them;
+                others are an error then. None leaves out all of them, with a warning (`UnreadWarning`).
 
         Returns:
             The target's keys that the mapping determines, in the target's order.
 
         Raises:
-            MappingError: The state dict lacks keys, or has them in other shapes; all of them are listed.
+            MappingError: The state dict does not fit the mapping, as for `automatch.convert`; all findings are listed.
         """
         from automatch.apply.fill import fill
 
-        return fill(self._record, state_dict)
+        return fill(self._record, state_dict, allow_unread)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a mapping file; it appears whole or not at all.

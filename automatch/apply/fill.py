@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from automatch.apply.evaluate import evaluate
-from automatch.apply.fit import readable_keys
+from automatch.apply.fit import Held, fit, warn_of
 from automatch.core.expr import Expr, text
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import MappingError, together
 from automatch.interruption import let_through
 
 
-def fill(record: MappingRecord, state_dict: abc.Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fill(
+    record: MappingRecord, state_dict: abc.Mapping[str, Tensor], allow_unread: abc.Sequence[str] | None = None
+) -> dict[str, Tensor]:
     """Every target weight that the mapping determines, in the target's order.
 
     A weight keeps the dtype of the sources it is made of; one made of constants alone has the dtype that the mapping
@@ -24,21 +26,36 @@ def fill(record: MappingRecord, state_dict: abc.Mapping[str, Tensor]) -> dict[st
     Args:
         record: The mapping.
         state_dict: The source's keys and tensors; tensors on the meta device give tensors on the meta device.
+        allow_unread: Patterns of tensors that may be left out though the mapping never knew them; None leaves out all
+            of them, with a warning.
 
     Raises:
-        MappingError: Source keys are missing, are no tensors or have other shapes (all are listed), or an expression
-            cannot be computed in the source's dtype.
+        MappingError: Values are no tensors, or do not fit the mapping (`automatch.apply.fit`; all findings are listed),
+            or an expression cannot be computed in the source's dtype.
     """
     strange = [f"{key}: {type(value).__name__}" for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if strange:
         raise together(MappingError, "the state dict holds values that are no tensors; leave them out:", strange)
-    names = readable_keys(record, {key: tuple(value.shape) for key, value in state_dict.items()}, "the state dict")
+    held = {key: Held(tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in state_dict.items()}
+
+    def same(one: str, other: str) -> bool:
+        return _same(state_dict[one], state_dict[other])
+
+    found = fit(record, held, "the state dict", same=same, allow_unread=allow_unread)
+    if allow_unread is None:
+        warn_of(found.unread, "the state dict", stacklevel=4)
+    names = found.names
     device = next((value.device for value in state_dict.values()), torch.device("cpu"))
     return {
         entry.target: compute(entry, entry.expr, lambda key: state_dict[names[key]], device)
         for entry in record.entries
         if entry.expr is not None
     }
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values; of tensors on the meta device nobody knows that they do not."""
+    return one is other or one.is_meta or other.is_meta or torch.equal(one, other.to(one.device))
 
 
 def compute(entry: Entry, expr: Expr, read: abc.Callable[[str], Tensor], device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from automatch.checkpoint.dtypes import count_bytes
@@ -49,6 +49,7 @@ class Catalog:
         stored: The blocks by name.
         files: Every file that was read for this catalog or holds one of the blocks, in order.
         notes: What a user should know (an entry that was chosen).
+        metadata: Free text that its files carry, as far as they agree on it.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Catalog:
     stored: Mapping[str, Stored]
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from automatch.core.json_fields import parse
 from automatch.core.sizes import Sizes, folded, of_config
@@ -19,10 +20,25 @@ def config_beside(path: str | os.PathLike[str]) -> Sizes:
     Raises:
         CheckpointError: The file is there and cannot be read as a JSON object.
     """
+    config = _beside(path)
+    return () if config is None else folded(dict(of_config(config)))
+
+
+def quantised_by(path: str | os.PathLike[str]) -> str:
+    """What says that a checkpoint is quantised, as the subject of a sentence; empty where nothing does.
+
+    Raises:
+        CheckpointError: The file is there and cannot be read as a JSON object.
+    """
+    config = _beside(path) or {}
+    return f"{NAME} (quantization_config)" if config.get("quantization_config") else ""
+
+
+def _beside(path: str | os.PathLike[str]) -> dict[Any, Any] | None:
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     file = folder / NAME
     if not file.is_file():
-        return ()
+        return None
     try:
         config = parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
@@ -32,4 +48,4 @@ def config_beside(path: str | os.PathLike[str]) -> Sizes:
         raise CheckpointError(str(error)) from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{file} is no JSON object.\nNext: restore it, or take it away.")
-    return folded(dict(of_config(config)))
+    return config

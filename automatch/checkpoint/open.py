@@ -90,7 +90,8 @@ def _file(path: Path, entry: str | None) -> Catalog:
 def _safetensors(path: Path, entry: str | None) -> Catalog:
     if entry is not None:
         raise CheckpointError(f"{path}: a safetensors file has no entries, so not {entry!r} either.\nNext: name none.")
-    blocks = read_header(path).entries
+    header = read_header(path)
+    blocks = header.entries
     if not blocks:
         raise CheckpointError(f"{path}: this checkpoint holds no tensors.\nNext: save it again.")
     return Catalog(
@@ -99,6 +100,7 @@ def _safetensors(path: Path, entry: str | None) -> Catalog:
         {block.name: Source(block.name, block.shape) for block in blocks},
         {block.name: block for block in blocks},
         (path,),
+        metadata=header.metadata,
     )
 
 

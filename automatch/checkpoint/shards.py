@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from automatch.checkpoint.catalog import Catalog
 from automatch.checkpoint.index import Index
@@ -40,7 +40,14 @@ def joined(index: Index, shards: Mapping[str, Catalog]) -> Catalog:
         {name: block for catalog in shards.values() for name, block in catalog.stored.items()},
         tuple(dict.fromkeys([*own, *used])),
         (*index.notes, *(f"{shard}: {note}" for shard, catalog in shards.items() for note in catalog.notes)),
+        _agreed([catalog.metadata for catalog in shards.values()]),
     )
+
+
+def _agreed(told: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What all shards say alike."""
+    first, *others = told or [{}]
+    return {key: text for key, text in first.items() if all(other.get(key) == text for other in others)}
 
 
 def _contradictions(

@@ -343,7 +343,7 @@ def _convert(checkpoint: Path, mapping: Path, output: Path, chosen: ConvertOptio
     from automatch.cli.converting import run
     from automatch.conversion.convert import Options
 
-    options = Options(chosen.dtype, chosen.max_shard_size, chosen.entry, chosen.tied, chosen.name)
+    options = Options(chosen.dtype, chosen.max_shard_size, chosen.entry, chosen.tied, chosen.name, chosen.allow_unread)
     run(checkpoint, mapping, output, options, format=chosen.format, dry_run=chosen.dry_run, quiet=not chosen.progress)
 
 

@@ -56,6 +56,7 @@ class ConvertOptions:
         entry: The entry of a .pt, .pth or .bin file that holds the weights (ema), where there are several.
         tied: Write tensors that the target ties under each of their keys, as load_state_dict wants them, or once.
         name: What the names of files in a folder begin with; diffusers looks for diffusion_pytorch_model.
+        allow_unread: A pattern (ema.*) of tensors that may be left out though the mapping never knew them. Repeatable.
         format: safetensors, or dcp for a folder of torch.distributed.checkpoint.
         dry_run: Print what would be done, and write nothing.
         progress: Show progress on stderr; --quiet is another spelling of --no-progress.
@@ -66,6 +67,7 @@ class ConvertOptions:
     entry: str | None = None
     tied: Literal["each", "once"] = "each"
     name: str = "model"
+    allow_unread: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     format: Literal["safetensors", "dcp"] = "safetensors"
     dry_run: Flag = False
     progress: Progress = True

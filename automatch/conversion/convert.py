@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from automatch.apply.fit import warn_of
 from automatch.checkpoint.open import open_checkpoint
 from automatch.conversion.job import SUFFIX, Job, make_job
 from automatch.conversion.plan import Plan, Tied, make_plan
@@ -31,6 +33,7 @@ class Options:
     entry: str | None = None
     tied: Tied = "each"
     name: str = "model"
+    allow_unread: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def prepare(
     if not options.name or "/" in options.name or "\\" in options.name or options.name.startswith("."):
         raise CheckpointError(f"{options.name!r} cannot begin the names of files; use a name such as model")
     catalog = open_checkpoint(checkpoint, entry=options.entry)
-    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
+    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied, allow_unread=options.allow_unread)
     size = options.max_shard_size
     limit = parse_size(size) if size is not None else None if place.suffix == SUFFIX else FOLDER_LIMIT
     return make_job(plan, record, place, options.name, limit)
@@ -81,6 +84,7 @@ def convert(
     entry: str | None = None,
     tied: Tied = "each",
     name: str = "model",
+    allow_unread: Sequence[str] | None = None,
     format: Format = "safetensors",
     progress: Progress | None = None,
 ) -> Converted:
@@ -101,6 +105,8 @@ def convert(
         tied: Whether tensors that the target ties are written under each key, as `load_state_dict(strict=True)` wants
             it, or once, as `safetensors.torch.load_model` does.
         name: What the names of files in a folder begin with; `diffusers` looks for `diffusion_pytorch_model`.
+        allow_unread: Patterns (`"ema.*"`) of tensors that may be left out though the mapping never knew them; others
+            are an error then. None leaves out all of them, with a warning (`UnreadWarning`).
         format: `"safetensors"`, or `"dcp"` for a folder of `torch.distributed.checkpoint`.
         progress: Is told of every part written.
 
@@ -110,15 +116,21 @@ def convert(
     Raises:
         CheckpointError: The checkpoint is damaged or of no known format, or the output cannot be written; nothing is
             under its name then.
-        MappingError: The checkpoint lacks keys, or has them in other shapes (all are listed).
+        MappingError: The checkpoint does not fit the mapping: keys are missing or have other shapes, hold another kind
+            of numbers or numbers whose scale nothing reads, are read by nothing and not allowed to be, or are tied and
+            hold different values. All of them are listed.
     """
-    options = Options(dtype, max_shard_size, entry, tied, name)
+    options = Options(dtype, max_shard_size, entry, tied, name, None if allow_unread is None else tuple(allow_unread))
     progress = None if progress is None else of_caller(progress)
     if format == "dcp":
         from automatch.conversion.distributed import convert_distributed
 
-        return convert_distributed(checkpoint, mapping, out, options, progress)
-    job = prepare(checkpoint, mapping, out, options)
-    kept = run(job, progress)
-    files = tuple(job.destination.folder / name for name in job.destination.names)
-    return Converted(files, job.plan, tuple(sorted(kept)))
+        done = convert_distributed(checkpoint, mapping, out, options, progress)
+    else:
+        job = prepare(checkpoint, mapping, out, options)
+        kept = run(job, progress)
+        files = tuple(job.destination.folder / name for name in job.destination.names)
+        done = Converted(files, job.plan, tuple(sorted(kept)))
+    if allow_unread is None:
+        warn_of(done.plan.unread, str(done.plan.catalog.path), stacklevel=3)
+    return done

@@ -129,7 +129,7 @@ def prepare_distributed(
     _refuse_names_and_sizes(options)
     record, destination = as_record(mapping), _destination(named_place(out))
     catalog = open_checkpoint(checkpoint, entry=options.entry)
-    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied)
+    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied, allow_unread=options.allow_unread)
     staging = Staging(destination.staging, "a distributed checkpoint, of which nothing is taken over")
     return DistributedJob(plan, dumps(record).encode(), destination, staging, states(catalog.files))
 

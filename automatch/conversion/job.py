@@ -14,7 +14,7 @@ from automatch.conversion.staging import Destination, Staging, choose
 from automatch.conversion.unchanged import states
 from automatch.conversion.written import differences, told
 from automatch.core.mapping import MappingRecord
-from automatch.core.mapping_json import dumps
+from automatch.core.mapping_json import digest, dumps
 from automatch.errors import CheckpointError, together
 
 SUFFIX = ".safetensors"
@@ -61,7 +61,7 @@ def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int
             named and several are wanted.
     """
     base = out.name.removesuffix(SUFFIX) if out.suffix == SUFFIX else base
-    shards = make_shards(plan.items, base, limit)
+    shards = make_shards(plan.items, base, limit, digest(record))
     if len(shards) > 1 and out.suffix == SUFFIX:
         raise CheckpointError(f"{out} is one file, but {len(shards)} are needed at this size; name a folder")
     texts = {f"{base}.mapping.json": dumps(record).encode()}

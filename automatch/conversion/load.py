@@ -64,6 +64,7 @@ def load_into(
     *,
     entry: str | None = None,
     strict: bool = True,
+    allow_unread: Sequence[str] = (),
 ) -> Loaded:
     """Fill a model from a checkpoint for the mapping's source.
 
@@ -76,7 +77,9 @@ def load_into(
         checkpoint: Anything that `convert` reads.
         mapping: The mapping, or the path of its file.
         entry: Which entry of a file of `torch.save` holds the weights (`"ema"`), where there are several.
-        strict: Whether the model's keys must be those that the mapping determines.
+        strict: Whether the model's keys must be those that the mapping determines, and all of the checkpoint be known.
+        allow_unread: Patterns (`"ema.*"`) of tensors that may be left out all the same, though the mapping never knew
+            them.
 
     Returns:
         What was put into the model, and what was not.
@@ -86,9 +89,11 @@ def load_into(
             the model is as it was.
         CheckpointError: The checkpoint is damaged or of no known format. Where a file ends too early, the model is
             partly filled.
-        MappingError: The checkpoint lacks keys, or has them in other shapes (all are listed).
+        MappingError: The checkpoint does not fit the mapping, as for `convert`; all findings are listed.
     """
-    plan = make_plan(as_record(mapping), open_checkpoint(checkpoint, entry=entry))
+    plan = make_plan(
+        as_record(mapping), open_checkpoint(checkpoint, entry=entry), allow_unread=allow_unread if strict else None
+    )
     items = {item.key: item for item in plan.items}
     weights = _weights(model)
     known = {key for weight in weights for key in weight.keys}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from automatch.apply.fit import readable_keys
+from automatch.apply.fit import Held, fit
 from automatch.checkpoint.catalog import Catalog
+from automatch.checkpoint.config import quantised_by
 from automatch.checkpoint.dtypes import BY_NAME, count_bytes
 from automatch.conversion.naming import renamed
 from automatch.conversion.runs import find_runs
+from automatch.conversion.sameness import same_values
 from automatch.core.expr import Expr, source_leaves
 from automatch.core.expr_rewrite import only_moves, with_sources
 from automatch.core.graph import Shape
 from automatch.core.mapping import Entry, MappingRecord
+from automatch.core.mapping_json import MADE_BY, digest
 from automatch.errors import MappingError, together
 
 Kind: TypeAlias = Literal["moved", "permuted", "computed"]
@@ -61,6 +64,7 @@ class Plan:
         unmapped: The target's keys that the mapping does not determine.
         tied: Keys that are not written because they are tied to one that is, which is the value.
         notes: What a user should know.
+        unread: Tensors of the checkpoint that nothing reads, though the mapping never knew them.
     """
 
     catalog: Catalog
@@ -68,6 +72,7 @@ class Plan:
     unmapped: tuple[str, ...]
     tied: Mapping[str, str]
     notes: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +84,14 @@ class Plan:
         return sum(item.nbytes for item in self.items if item.kind == kind)
 
 
-def make_plan(record: MappingRecord, catalog: Catalog, *, dtype: str | None = None, tied: Tied = "each") -> Plan:
+def make_plan(
+    record: MappingRecord,
+    catalog: Catalog,
+    *,
+    dtype: str | None = None,
+    tied: Tied = "each",
+    allow_unread: Sequence[str] | None = (),
+) -> Plan:
     """Plan the conversion of a checkpoint.
 
     Args:
@@ -87,26 +99,36 @@ def make_plan(record: MappingRecord, catalog: Catalog, *, dtype: str | None = No
         catalog: The checkpoint.
         dtype: What floating tensors are cast to, as torch names it; None keeps the checkpoint's.
         tied: How tensors that the target ties are written.
+        allow_unread: Patterns of tensors that may be left out though the mapping never knew them; None allows all.
 
     Raises:
-        MappingError: The mapping determines nothing, the checkpoint lacks keys or has them in other shapes or as other
-            kinds of numbers (all are listed), or a dtype is unknown.
+        MappingError: The mapping determines nothing, the checkpoint does not fit it (`automatch.apply.fit`; all
+            findings are listed), or a dtype is unknown.
     """
     if all(entry.expr is None for entry in record.entries):
         raise MappingError("the mapping determines no weight of the target; there is nothing to write")
     _refuse_dtype(dtype)
+    _refuse_converted(record, catalog)
     needed = {key for entry in record.entries for key in entry.sources}
     own, renaming = renamed(catalog.views, needed)
-    shapes = catalog.shapes
-    names = readable_keys(record, {key: shapes[held] for key, held in own.items()}, str(catalog.path))
-    _refuse_other_kinds(record, catalog, {key: own[name] for key, name in names.items()})
-    views = {key: catalog.views[own[name]] for key, name in names.items()}
+    held = {key: Held(weight.shape, weight.dtype) for weight in catalog.weights for key in weight.keys}
+    found = fit(
+        record,
+        {key: held[name] for key, name in own.items()},
+        str(catalog.path),
+        same=lambda one, other: same_values(catalog, own[one], own[other]),
+        allow_unread=allow_unread,
+        own=own.__getitem__,
+        quantised=quantised_by(catalog.path),
+    )
+    views = {key: catalog.views[own[name]] for key, name in found.names.items()}
     skipped = _tied_keys(record) if tied == "once" else {}
     mapped = [entry for entry in record.entries if entry.expr is not None and entry.target not in skipped]
     items = _items(mapped, views, catalog, dtype)
     unmapped = tuple(entry.target for entry in record.entries if entry.expr is None)
-    notes = (*catalog.notes, *([renaming] if renaming else []))
-    return Plan(catalog, items, unmapped, skipped, notes)
+    left = [f"left out, since nothing reads it: {key}" for key in found.unread]
+    notes = (*catalog.notes, *([renaming] if renaming else []), *left)
+    return Plan(catalog, items, unmapped, skipped, notes, found.unread)
 
 
 def _items(entries: list[Entry], views: Mapping[str, Expr], catalog: Catalog, dtype: str | None) -> tuple[Item, ...]:
@@ -151,24 +173,12 @@ def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:
     return name
 
 
-def _refuse_other_kinds(record: MappingRecord, catalog: Catalog, names: Mapping[str, str]) -> None:
-    """Whole numbers where the mapping was made for floating ones are no weights: quantised, or another tensor."""
-    matched = {key: weight.dtype for weight in record.source.weights for key in weight.keys}
-    found = {key: weight.dtype for weight in catalog.weights for key in weight.keys}
-    problems = [
-        f"{name}: {found[name]}, but the mapping was made for {matched[key]}"
-        for key, name in names.items()
-        if key in matched and _number_kind(matched[key]) != _number_kind(found[name])
-    ]
-    if problems:
-        headline = f"{catalog.path} holds another kind of numbers; convert a checkpoint that is not quantised:"
-        raise together(MappingError, headline, problems)
-
-
-def _number_kind(dtype: str) -> str:
-    """Which numbers a dtype holds; truth values count as whole ones, as which old files have them."""
-    kinds = ("floating", ("float", "bfloat")), ("complex", ("complex",)), ("whole", ("int", "uint", "bool"))
-    return next((kind for kind, starts in kinds if dtype.startswith(starts)), dtype)
+def _refuse_converted(record: MappingRecord, catalog: Catalog) -> None:
+    if catalog.metadata.get(MADE_BY) == digest(record):
+        raise MappingError(
+            f"{catalog.path} was made by this mapping already; applied to what it made, it would make something else.\n"
+            f"Next: convert the checkpoint of {record.source.name or 'the source'}, or use this file as it is."
+        )
 
 
 def _refuse_dtype(dtype: str | None) -> None:

@@ -13,6 +13,7 @@ from math import inf
 
 from automatch.checkpoint.safetensors_header import encode_header
 from automatch.conversion.plan import Item
+from automatch.core.mapping_json import MADE_BY
 from automatch.errors import CheckpointError
 
 METADATA = {"format": "pt"}
@@ -55,7 +56,7 @@ def parse_size(text: str | int) -> int:
     return int(size)
 
 
-def make_shards(items: Sequence[Item], base: str, limit: int | None) -> tuple[Shard, ...]:
+def make_shards(items: Sequence[Item], base: str, limit: int | None, made_by: str = "") -> tuple[Shard, ...]:
     """Spread tensors over files, in their order, each filled up to the limit.
 
     A tensor larger than the limit has a file of its own. One file alone is called `BASE.safetensors`.
@@ -64,12 +65,14 @@ def make_shards(items: Sequence[Item], base: str, limit: int | None) -> tuple[Sh
         items: The tensors.
         base: What the names begin with.
         limit: Bytes of tensors a file; None for one file.
+        made_by: The digest of the mapping that they are made by, for every file's metadata.
     """
+    metadata = {**METADATA, MADE_BY: made_by} if made_by else METADATA
     groups = list(_groups(items, limit))
     if len(groups) == 1:
-        return (_shard(f"{base}.safetensors", groups[0]),)
+        return (_shard(f"{base}.safetensors", groups[0], metadata),)
     names = [f"{base}-{place:05d}-of-{len(groups):05d}.safetensors" for place in range(1, len(groups) + 1)]
-    return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
+    return tuple(_shard(name, group, metadata) for name, group in zip(names, groups, strict=True))
 
 
 def make_index(shards: Sequence[Shard]) -> bytes:
@@ -97,8 +100,8 @@ def _groups(items: Sequence[Item], limit: int | None) -> Iterator[list[Item]]:
     yield group
 
 
-def _shard(name: str, items: Sequence[Item]) -> Shard:
-    header, offsets = encode_header([(item.key, item.dtype, item.shape) for item in items], METADATA)
+def _shard(name: str, items: Sequence[Item], metadata: Mapping[str, str]) -> Shard:
+    header, offsets = encode_header([(item.key, item.dtype, item.shape) for item in items], metadata)
     # Empty tensors share a place with their successor.
     in_order = sorted(items, key=lambda item: (offsets[item.key], item.nbytes))
     return Shard(name, header, tuple(in_order), offsets, len(header) + sum(item.nbytes for item in items))

@@ -6,6 +6,7 @@ together, each with its JSON path.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -58,6 +59,8 @@ RUNGS: tuple[Rung, ...] = get_args(Rung)
 METHODS: tuple[Method, ...] = get_args(Method)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 KINDS = ("parameter", "buffer", "tensor")
+MADE_BY = "automatch.mapping"
+"""Under what a converted file's metadata names the mapping that it was made by."""
 
 
 def dumps(record: MappingRecord) -> str:
@@ -67,6 +70,19 @@ def dumps(record: MappingRecord) -> str:
         ValueError: A number is NaN.
     """
     return _layout(_record_to_json(record)) + "\n"
+
+
+def digest(record: MappingRecord) -> str:
+    """A hash of what a mapping makes of what: its expressions and what the two sides are called, without its evidence.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    found = hashlib.sha256(json.dumps([record.source.name, record.target.name]).encode())
+    for entry in record.entries:
+        made = None if entry.expr is None else to_json(entry.expr)
+        found.update(json.dumps([entry.target, list(entry.shape), made], sort_keys=True).encode())
+    return found.hexdigest()
 
 
 def loads(text: str, where: str) -> MappingRecord:

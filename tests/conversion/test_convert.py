@@ -18,6 +18,7 @@ from automatch.core.expr import Affine, Concat, Constant, Source
 from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord
 from automatch.core.mapping_file import read, write
+from automatch.core.mapping_json import digest
 from automatch.errors import CheckpointError, MappingError, MappingFormatError
 from tests.apply.records import entry, record, whole
 from tests.conversion.checkpoints import mixed, moved, save, source_tensors, typed
@@ -52,7 +53,13 @@ def test_a_file_has_the_bytes_that_safetensors_would_write(tmp_path: Path, made:
     tensors = save(made, tmp_path / "old.safetensors")
     convert(tmp_path / "old.safetensors", made, tmp_path / "new.safetensors")
     save_file(fill(made, tensors), tmp_path / "by_hand.safetensors", metadata={"format": "pt"})
-    assert (tmp_path / "new.safetensors").read_bytes() == (tmp_path / "by_hand.safetensors").read_bytes()
+    by_hand = (tmp_path / "by_hand.safetensors").read_bytes()
+    told = json.dumps({"automatch.mapping": digest(made), "format": "pt"}, separators=(",", ":")).encode()
+    head = by_hand[8 : 8 + int.from_bytes(by_hand[:8], "little")].rstrip()
+    wanted = head.replace(b'{"format":"pt"}', told)
+    wanted += b" " * (-len(wanted) % 8)
+    numbers = by_hand[8 + int.from_bytes(by_hand[:8], "little") :]
+    assert (tmp_path / "new.safetensors").read_bytes() == len(wanted).to_bytes(8, "little") + wanted + numbers
 
 
 def test_the_mapping_lies_beside_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
@@ -60,7 +67,7 @@ def test_the_mapping_lies_beside_and_nothing_else(checkpoint: Path, tmp_path: Pa
     out.write_bytes(b"something older")
     done = convert(str(checkpoint), whole(), str(out))
     with safe_open(out, framework="pt") as file:
-        assert file.metadata() == {"format": "pt"}
+        assert file.metadata() == {"format": "pt", "automatch.mapping": digest(whole())}
     assert read(tmp_path / "new.mapping.json") == whole()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "new.mapping.json",

@@ -25,6 +25,7 @@ from automatch.conversion.convert import convert
 from automatch.conversion.sharding import cut
 from automatch.core.expr import Constant, Source
 from automatch.core.mapping_file import read, write
+from automatch.core.mapping_json import digest
 from automatch.errors import CheckpointError
 from tests.apply.records import entry, record
 from tests.conversion.checkpoints import mixed, save, typed
@@ -79,7 +80,8 @@ def test_it_is_read_back_like_any_checkpoint(source: Path, expected: dict[str, T
     same = record(*(entry(key, Source(key, tuple(tensor.shape))) for key, tensor in expected.items()))
     convert(tmp_path / "new", same, tmp_path / "back.safetensors")
     convert(source, mixed(), tmp_path / "straight.safetensors")
-    assert (tmp_path / "back.safetensors").read_bytes() == (tmp_path / "straight.safetensors").read_bytes()
+    back, straight = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("back", "straight"))
+    assert back.replace(digest(same).encode(), digest(mixed()).encode()) == straight
 
 
 def test_dtypes_and_shapes_of_all_kinds_are_kept(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(source: Path, tmp
 
 
 def test_a_folder_that_is_not_what_was_planned_is_noticed(source: Path, tmp_path: Path) -> None:
-    plan = convert(source, mixed(1), tmp_path / "new", format="dcp").plan
+    plan = convert(source, mixed(1), tmp_path / "new", format="dcp", allow_unread=("old.*",)).plan
     first, second, *others = plan.items
     planned = replace(plan, items=(replace(first, key="other"), replace(second, dtype="float16"), *others))
     with pytest.raises(CheckpointError) as caught:

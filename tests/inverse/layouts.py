@@ -31,7 +31,7 @@ def elements(mapping: MappingRecord) -> dict[str, Tensor]:
     """A number for every element of every source, from 1, no two alike."""
     state, first = dict[str, Tensor](), 1
     for weight in mapping.source.weights:
-        state[weight.name] = torch.arange(first, first + prod(weight.shape)).reshape(weight.shape)
+        state[weight.name] = torch.arange(first, first + prod(weight.shape), dtype=torch.float64).reshape(weight.shape)
         first += prod(weight.shape)
     return state
 
