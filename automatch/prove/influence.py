@@ -222,14 +222,14 @@ class Gradient:
             return False
         rows = self.values.reshape(-1, max(1, int(np.prod(self.shape[1:]))))
         whole, sizes = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-        for start in range(0, len(rows), _ROWS):
-            whole += rows[start : start + _ROWS].sum(0)
-            sizes += np.abs(rows[start : start + _ROWS]).sum(0)
+        step = max(1, len(_NOISE) // rows.shape[1])
+        for start in range(0, len(rows), step):
+            whole += rows[start : start + step].sum(0)
+            sizes += np.abs(rows[start : start + step]).sum(0)
         return bool((np.abs(whole) <= TWIN * sizes).all())
 
 
 _FEW = 1 / 16
-_ROWS = 1024
 _NOISE = np.random.Generator(np.random.PCG64(0)).standard_normal(65_521)
 """Random factors, repeated along a tensor; their number is prime, so that no row of a matrix meets the same ones."""
 

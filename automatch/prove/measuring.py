@@ -26,7 +26,7 @@ JOLT = 0.01
 JOLTED = 3
 """How many draws are disturbed; those after these look for a few more elements alone."""
 
-LARGE = 4_000_000
+LARGE = 1_500_000
 """Numbers of gradients that were let go, after which their memory is given back."""
 
 
@@ -103,6 +103,7 @@ def _entered(bench: Bench, weights: Mapping[str, Tensor], enter: _Entering) -> s
             for key in weights:  # what is left open, no output depends on
                 enter(key, None)
             return ""
+        give_back(sum(tensor.numel() for tensor in weights.values()))
         marks = {key: identity(tensor) for key, tensor in weights.items()}
         tables = {key: mode.tables[mark] for key, mark in marks.items() if mark in mode.tables}
         measure(outputs, weights, tables, torch.Generator().manual_seed(bench.number), enter)
