@@ -48,7 +48,7 @@ APART = (
     "compare the code of both where they part: their outputs differ even where all weights are alike, "
     "which the order of weights alone seldom explains"
 )
-"""What to do where two models are seen to be two functions."""
+"""What to do where two models look like two functions."""
 
 SOME = 40
 """Runs of a large target that other readings may cost in the end; one where both look like two functions."""

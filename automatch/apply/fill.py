@@ -9,6 +9,7 @@ from torch import Tensor
 
 from automatch.apply.evaluate import evaluate
 from automatch.apply.fit import Held, fit, warn_of
+from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.expr import Expr, text
 from automatch.core.mapping import Entry, MappingRecord
 from automatch.errors import MappingError, together
@@ -36,7 +37,7 @@ def fill(
     strange = [f"{key}: {type(value).__name__}" for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if strange:
         raise together(MappingError, "the state dict holds values that are no tensors; leave them out:", strange)
-    held = {key: Held(tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in state_dict.items()}
+    held = {key: Held(tuple(value.shape), dtype_name(value.dtype)) for key, value in state_dict.items()}
 
     def same(one: str, other: str) -> bool:
         return _same(state_dict[one], state_dict[other])

@@ -83,8 +83,8 @@ def fit(
     Raises:
         MappingError: It does not fit; all findings are listed.
     """
-    names, problems = _read(record, found)
     needed = _needed(record)
+    names, problems = _read(record, found, needed)
     problems += [f"{own(key)}: {why}" for key, why in _other_numbers(record, found, names)]
     problems += [f"{own(key)}: {why}" for key, why in _unscaled(record, found, names, quantised)]
     if not problems:  # values are compared where keys and shapes fit
@@ -124,7 +124,7 @@ def readable_keys(record: MappingRecord, found: abc.Mapping[str, Shape], where: 
         MappingError: Keys are missing or have other shapes; all of them are listed.
     """
     held = {key: Held(shape, "") for key, shape in found.items()}
-    names, problems = _read(record, held)
+    names, problems = _read(record, held, _needed(record))
     if problems:
         raise together(MappingError, _headline(record, held, where, len(problems), False), problems, SHOWN)
     return names
@@ -151,12 +151,13 @@ def _is_converted(record: MappingRecord, found: abc.Mapping[str, Held]) -> bool:
     return there and any(key not in found or found[key].shape != shape for key, (shape, _) in _needed(record).items())
 
 
-def _read(record: MappingRecord, found: abc.Mapping[str, Held]) -> tuple[dict[str, str], list[str]]:
+def _read(
+    record: MappingRecord, found: abc.Mapping[str, Held], needed: abc.Mapping[str, tuple[Shape, str]]
+) -> tuple[dict[str, str], list[str]]:
     """Under which key each needed one is held; and those that are missing or have other shapes."""
     ties = {key: weight.keys for weight in record.source.weights for key in weight.keys}
     names: dict[str, str] = {}
     problems: list[str] = []
-    needed = _needed(record)
     spare = [name for name in found if name not in needed]
     for key, (shape, target) in needed.items():
         held = next((name for name in (key, *ties.get(key, ())) if name in found), None)
