@@ -174,7 +174,7 @@ def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:
 
 
 def _refuse_converted(record: MappingRecord, catalog: Catalog) -> None:
-    if catalog.metadata.get(MADE_BY) == digest(record):
+    if MADE_BY in catalog.metadata and catalog.metadata[MADE_BY] == digest(record):
         raise MappingError(
             f"{catalog.path} was made by this mapping already; applied to what it made, it would make something else.\n"
             f"Next: convert the checkpoint of {record.source.name or 'the source'}, or use this file as it is."

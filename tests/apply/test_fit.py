@@ -203,6 +203,18 @@ def test_two_values_for_weights_that_the_source_ties_are_refused(tmp_path: Path)
     assert all(said.startswith("fine") for said in ways(held, known, tmp_path))
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_tied_weights_that_lie_transposed_in_a_file_are_compared_as_well(torn: bool, tmp_path: Path) -> None:
+    known, held = mapping(source_tied=True), state(tied=True)
+    held["head.weight"] = (held["head.weight"] + torn).T.contiguous().T
+    torch.save(held, tmp_path / "held.pt")
+    if not torn:
+        automatch.convert(tmp_path / "held.pt", known, tmp_path / "out.safetensors")
+        return
+    with pytest.raises(MappingError, match=r"emb\.weight and head\.weight: one weight in the source"):
+        automatch.convert(tmp_path / "held.pt", known, tmp_path / "out.safetensors")
+
+
 def test_two_values_for_weights_that_the_target_ties_are_refused(tmp_path: Path) -> None:
     known, held = mapping(target_tied=True), state()
     assert known["words.weight"].sources != known["out.weight"].sources
