@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from automatch.core.memory import give_back
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -77,6 +79,7 @@ def _sorted(values: Floats, among: Flags | None) -> Iterator[Floats]:
         part.sort()
         last = part[-1:].copy()
         yield part
+        give_back(len(part))
 
 
 def _between(values: Floats, low: float, high: float, among: Flags | None) -> Iterator[Floats]:

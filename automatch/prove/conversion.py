@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -235,6 +236,7 @@ def _wide(made: Plan, source: nn.Module, target: nn.Module) -> Plan:
 def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, ledger: Ledger) -> Iterator[Trial]:
     """One trial per draw, up to the first that fails or disagrees; more where chance may have hidden a few elements."""
     extra = max(1, min((EXTRA - 1) * draws, WORK // max(1, setting.numbers)))
+    first: tuple[Tensor, ...] = ()
     for number in range(draws + extra):
         if number >= draws and (setting.budget.spent or not ledger.promising()):
             return
@@ -245,10 +247,19 @@ def _trials(setting: Setting, draws: int, pairs: tuple[OutputPair, ...] | None, 
             trial = attempt(setting, Draw(number, manner), pairs, ledger)
             if "finite" not in trial.failure:
                 break
+        trial = _compared(trial, first) if first else trial
+        first = first or trial.outputs
         yield trial
         if trial.failure or not _agrees(trial, TOLERANCE):
             return
         pairs, setting = trial.pairs, replace(setting, narrow=trial.narrow)
+
+
+def _compared(trial: Trial, first: tuple[Tensor, ...]) -> Trial:
+    """A later draw without its outputs, which are as large as logits are: how far they are from the first draw's."""
+    both = zip(first, trial.outputs, strict=False)  # one that failed has none
+    strays = tuple(gap(*pair).largest if pair[0].shape == pair[1].shape else math.inf for pair in both)
+    return replace(trial, outputs=(), strays=strays)
 
 
 def _manners(number: int) -> tuple[Manner, ...]:
@@ -302,8 +313,7 @@ def _outputs(trials: Sequence[Trial]) -> Iterator[ComparedOutput]:
 
 
 def _varies(trials: Sequence[Trial], place: int) -> bool:
-    first, *others = (trial.outputs[place] for trial in trials)
-    return any(first.shape != other.shape or gap(first, other).largest > VARIES for other in others)
+    return any(trial.strays[place] > VARIES for trial in trials[1:])
 
 
 def _limits(inputs: Plan, kept: tuple[Collection[str], Collection[str]]) -> Iterator[str]:

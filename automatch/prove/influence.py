@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from automatch.core.memory import give_back
 from automatch.prove.alike import Flags, Floats, Ints, alike, regrouped
 from automatch.prove.outputs import Gap, scale
 from automatch.prove.weights import SPREAD
@@ -290,7 +291,7 @@ class Ledger:
 
 @torch.enable_grad()
 def measure(
-    outputs: Sequence[Tensor],
+    outputs: list[Tensor],
     weights: Mapping[str, Tensor],
     tables: Mapping[str, Tensor],
     generator: torch.Generator,
@@ -302,7 +303,7 @@ def measure(
     norm over all outputs. No two gradients are held at once, but for those of tables.
 
     Args:
-        outputs: The compared outputs, still with their graph.
+        outputs: The compared outputs, still with their graph; emptied, since logits are large and needed no longer.
         weights: The tensors to differentiate by; leaves.
         tables: Those that rows were looked up in, as the lookups read them.
         generator: Where the cotangents come from.
@@ -311,13 +312,10 @@ def measure(
     Raises:
         RuntimeError: Nothing can be differentiated.
     """
-    drawn = (torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs)
-    cotangents = [
-        (noise / scale(output.detach())).to(output.device) for noise, output in zip(drawn, outputs, strict=True)
-    ]
-    moving = [pair for pair in zip(outputs, cotangents, strict=True) if pair[0].requires_grad]
-    if not moving:
-        raise RuntimeError("no output has a gradient")
+    size = sum(output.numel() for output in outputs)
+    root = _combined(outputs, generator)
+    outputs.clear()
+    give_back(size)  # what the scales took
     left = dict(weights)
 
     def taken(key: str, tensor: Tensor) -> None:
@@ -331,13 +329,22 @@ def measure(
         if key not in tables
     ]
     try:
-        roots, starts = zip(*moving, strict=True)
-        torch.autograd.backward(roots, starts, inputs=[*weights.values(), *tables.values()])
+        root.backward(inputs=[*weights.values(), *tables.values()])  # type: ignore[no-untyped-call]
     finally:
         for hook in hooks:
             hook.remove()
     for key, tensor in left.items():
         enter(key, _together(tensor, tables[key]) if key in tables else None)
+
+
+def _combined(outputs: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    """The random combination whose gradients are taken."""
+    drawn = [torch.randn(output.shape, generator=generator, dtype=torch.float64) for output in outputs]
+    moving = [(noise, output) for noise, output in zip(drawn, outputs, strict=True) if output.requires_grad]
+    if not moving:
+        raise RuntimeError("no output has a gradient")
+    parts = [((noise / scale(output.detach())).to(output.device) * output).sum() for noise, output in moving]
+    return torch.stack([part.to(parts[0].device) for part in parts]).sum()
 
 
 def _together(tensor: Tensor, table: Tensor) -> Tensor | None:

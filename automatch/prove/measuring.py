@@ -99,6 +99,7 @@ def _entered(bench: Bench, weights: Mapping[str, Tensor], enter: _Entering) -> s
             return failure
         with torch.enable_grad():  # a stand-in is run without
             outputs = [common(bench.first[pair.source], second[pair.target])[1] for pair in bench.pairs]
+        second = ()
         if not first and not any(output.requires_grad for output in outputs):
             for key in weights:  # what is left open, no output depends on
                 enter(key, None)

@@ -72,7 +72,8 @@ class Trial:
     """What one draw gave.
 
     Attributes:
-        outputs: The source's compared outputs.
+        outputs: The source's compared outputs; let go in later draws of a proof.
+        strays: In these, how far each was from the first draw's.
         pairs: Which outputs were compared.
         alone: Outputs of either side that have no partner, as `"0 of the source"`.
         gaps: How far they are apart.
@@ -85,6 +86,7 @@ class Trial:
     """
 
     outputs: tuple[Tensor, ...] = ()
+    strays: tuple[float, ...] = ()
     pairs: tuple[OutputPair, ...] = ()
     alone: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
@@ -273,7 +275,7 @@ class _Bench:
         gaps = tuple(gap(*pair) for pair in both)
         narrow = self.first.narrow or ran.narrow or self.target.narrow
         outputs, alone = tuple(one for one, _ in both), _alone(first, second, pairs)
-        return Trial(outputs, pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
+        return Trial(outputs, (), pairs, alone, gaps, contradicted=self.target.contradicted, narrow=narrow)
 
 
 def _uncomparable(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[OutputPair, ...]) -> str:
@@ -300,7 +302,3 @@ def _alone(first: tuple[Tensor, ...], second: tuple[Tensor, ...], pairs: tuple[O
         for place, output in enumerate(outputs)
         if output.numel() and place not in taken
     )
-
-
-def _shapes(outputs: tuple[Tensor, ...]) -> str:
-    return ", ".join(str(list(output.shape)) for output in outputs if output.numel()) or "none"
