@@ -13,27 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from automatch.apply.axis_fits import along
+from automatch.apply.reductions import as_fractional, reduced
 from automatch.core.expr import (
+    COMPUTING_FITS,
     Affine,
     Arithmetic,
     Concat,
     Constant,
     Elementwise,
     Expr,
-    Fit,
     Function,
     Gather,
     Movement,
     Permute,
     Product,
     Reduce,
-    Reduction,
     Reshape,
     Resize,
     Slice,
@@ -169,59 +169,27 @@ def _gather(x: Tensor, index: tuple[int, ...]) -> Tensor:
     return x.reshape(-1).index_select(0, torch.tensor(index, dtype=torch.int64, device=x.device))
 
 
-def reduced(x: Tensor, kind: Reduction, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
-    """Axes summed up; every entry of the result has the same bits whatever is computed beside it."""
-    if kind == "sum" and not _fractional(x):
-        return x.sum(axes, keepdim)
-    x = _to_fractional(x)
-    if kind == "norm":
-        return _total(x.abs().square(), axes, keepdim).sqrt()
-    total = _total(x, axes, keepdim)
-    return total if kind == "sum" else total / prod(x.shape[axis] for axis in axes)
-
-
-def _total(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    """A sum in pairs: torch's own depends on the number of threads and on what lies beside the entries."""
-    kept = [axis for axis in range(x.dim()) if axis not in axes]
-    lines = x.permute(*axes, *kept).reshape(-1, *(x.shape[axis] for axis in kept))
-    while len(lines) > 1:
-        half = len(lines) // 2
-        paired = lines[:half] + lines[half : 2 * half]
-        lines = torch.cat([paired, lines[2 * half :]]) if len(lines) % 2 else paired
-    total = lines.sum(0)  # of one line, or none
-    return total.reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)]) if keepdim else total
-
-
-def _fractional(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
-
-
-def _to_fractional(x: Tensor) -> Tensor:
-    """A mean, a root, an exponential of whole numbers is not whole."""
-    return x if _fractional(x) else x.to(torch.get_default_dtype())
-
-
 # The functions below are composed of those that give an entry the same bits wherever in a tensor it stands. Torch's own
 # compute the last few entries of a thread's share in another way.
 
 
 def _sigmoid(x: Tensor) -> Tensor:
-    return torch.reciprocal(1 + torch.exp(-_to_fractional(x)))
+    return torch.reciprocal(1 + torch.exp(-as_fractional(x)))
 
 
 def _logit(x: Tensor) -> Tensor:
-    x = _to_fractional(x)
+    x = as_fractional(x)
     return torch.log(x / (1 - x))
 
 
 def _atanh(x: Tensor) -> Tensor:
-    x = _to_fractional(x)
+    x = as_fractional(x)
     return (torch.log1p(x) - torch.log1p(-x)) / 2
 
 
 def _softplus(x: Tensor) -> Tensor:
     # torch's own gives x itself above a threshold, which is not exact in float64
-    x = _to_fractional(x)
+    x = as_fractional(x)
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
@@ -262,28 +230,9 @@ def _number(value: float, dtype: torch.dtype) -> float | int:
 
 
 def _resize(x: Tensor, how: Resize) -> Tensor:
-    for axis, (size, fit) in enumerate(zip(how.shape, how.fits, strict=True)):
-        x = _fit(x, axis, size, fit)
+    for axis, (old, new, fit) in enumerate(zip(x.shape, how.shape, how.fits, strict=True)):
+        x = along(x, axis, (old, new), fit, 0, (0, new))
     return affine(x, how.scale, 0.0)
-
-
-def _fit(x: Tensor, axis: int, size: int, fit: Fit) -> Tensor:
-    old = x.shape[axis]
-    match fit:
-        case "keep":
-            return x
-        case "leading":
-            return x.narrow(axis, 0, size)
-        case "middle":
-            return x.narrow(axis, (old - size) // 2, size)
-        case "tile":
-            return x.index_select(axis, torch.arange(size, device=x.device) % old)
-        case "pad":
-            padded = x.new_zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]))
-            padded.narrow(axis, (size - old) // 2, old).copy_(x)
-            return padded
-        case _:
-            assert_never(fit)
 
 
 def computes(expr: Expr) -> bool:
@@ -291,7 +240,7 @@ def computes(expr: Expr) -> bool:
     match expr:
         case Affine() | Sum() | Product() | Elementwise() | Reduce():
             return True
-        case Resize(scale=scale) if scale != 1.0:
+        case Resize(scale=scale, fits=fits) if scale != 1.0 or not COMPUTING_FITS.isdisjoint(fits):
             return True
         case _:
             return any(computes(child) for child in children(expr))

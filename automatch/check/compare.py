@@ -217,7 +217,7 @@ def uniform_value(expr: Expr) -> float | None:
             return _computed_value(expr)
         case Resize(of=of, fits=fits, scale=scale):
             inner = uniform_value(of)
-            return None if inner is None or ("pad" in fits and inner != 0.0) else scale * inner
+            return None if inner is None or (inner != 0.0 and not {"pad", "zeros"}.isdisjoint(fits)) else scale * inner
         case _:
             assert_never(expr)
 

@@ -28,7 +28,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from automatch.apply.evaluate import FUNCTIONS, affine, computes, evaluate, promoted, reduced, working_dtype
+from automatch.apply.axis_fits import along
+from automatch.apply.evaluate import FUNCTIONS, affine, computes, evaluate, promoted, working_dtype
+from automatch.apply.reductions import reduced
 from automatch.checkpoint.dtypes import dtype_name
 from automatch.conversion.regions import (
     Box,
@@ -216,14 +218,11 @@ class _Bench:
         return found.index_select(0, torch.from_numpy(places)).reshape(extents(box))
 
     def _resize(self, expr: Resize, box: Box) -> Tensor:
-        needed = tuple(map(fitted, expr.of.shape, expr.shape, expr.fits, box))
+        sizes = tuple(zip(expr.of.shape, expr.shape, strict=True))
+        needed = tuple(fitted(*size, fit, bounds) for size, fit, bounds in zip(sizes, expr.fits, box, strict=True))
         x = self.run(expr.of, needed)
-        for axis, (fit, (first, _), (start, stop)) in enumerate(zip(expr.fits, needed, box, strict=True)):
-            old, new = expr.of.shape[axis], expr.shape[axis]
-            if fit == "tile":
-                x = x.index_select(axis, torch.arange(start, stop) % old - first)
-            elif fit == "pad":
-                x = _padded(x, axis, stop - start, (new - old) // 2 + first - start)
+        for axis, (size, fit, (first, _), bounds) in enumerate(zip(sizes, expr.fits, needed, box, strict=True)):
+            x = along(x, axis, size, fit, first, bounds)
         return x if self.carrier is not None else affine(x, expr.scale, 0.0)
 
 
@@ -241,13 +240,6 @@ def _computed(expr: Arithmetic, found: list[Tensor]) -> Tensor:
             return reduced(found[0], kind, axes, keepdim)
         case _:
             assert_never(expr)
-
-
-def _padded(x: Tensor, axis: int, size: int, before: int) -> Tensor:
-    padded = x.new_zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]))
-    if x.shape[axis]:
-        padded.narrow(axis, before, x.shape[axis]).copy_(x)
-    return padded
 
 
 def _picked(x: Tensor, expr: Reshape, box: Box) -> Tensor:

@@ -178,7 +178,12 @@ def _unreduced(expr: Reduce, box: Box) -> Box:
 
 
 def fitted(old: int, new: int, fit: Fit, bounds: tuple[int, int]) -> tuple[int, int]:
-    """Which entries of an axis are needed for some of the resized one."""
+    """Which entries of an axis are needed for some of the fitted one; from and to are equal where none is.
+
+    Example:
+        >>> fitted(3, 8, "zeros", (2, 6)), fitted(8, 4, "middle", (0, 2)), fitted(3, 8, "mean", (3, 4))
+        ((2, 3), (2, 4), (0, 3))
+    """
     start, stop = bounds
     match fit:
         case "keep" | "leading":
@@ -189,9 +194,13 @@ def fitted(old: int, new: int, fit: Fit, bounds: tuple[int, int]) -> tuple[int, 
         case "tile":
             first, last = start % old, (stop - 1) % old
             return (first, last + 1) if stop - start <= old and first <= last else (0, old)
-        case "pad":
-            before = (new - old) // 2
+        case "pad" | "zeros":
+            before = (new - old) // 2 if fit == "pad" else 0
             return min(max(start - before, 0), old), min(max(stop - before, 0), old)
+        case "mean":
+            return bounds if stop <= old else (0, old)
+        case "cubic":
+            return 0, old
         case _:
             assert_never(fit)
 

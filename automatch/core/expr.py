@@ -13,6 +13,8 @@ Example:
 """
 
 from automatch.core.expr_ops import (
+    COMPUTING_FITS,
+    MOVING_FITS,
     Affine,
     Arithmetic,
     Concat,
@@ -39,6 +41,8 @@ from automatch.core.expr_ops import (
 from automatch.core.expr_text import text
 
 __all__ = [
+    "COMPUTING_FITS",
+    "MOVING_FITS",
     "Affine",
     "Arithmetic",
     "Concat",

@@ -53,7 +53,7 @@ from automatch.core.json_fields import (
 )
 from automatch.errors import MappingFormatError
 
-FITS: tuple[Fit, ...] = ("keep", "leading", "tile", "middle", "pad")
+FITS: tuple[Fit, ...] = get_args(Fit)
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 DEEPEST = 100
@@ -240,8 +240,8 @@ def _resize(members: Members, depth: int) -> Expr:
     scale, of = members.take("scale", number), _of(members, depth)
     members.close()
     for axis, (old, fit) in enumerate(zip(of.shape, fits, strict=False)):
-        if fit == "tile" and old == 0:
-            raise MappingFormatError(f"{members.where}.fits[{axis}]: there is no entry to repeat")
+        if fit not in ("keep", "leading", "middle") and old == 0:
+            raise MappingFormatError(f"{members.where}.fits[{axis}]: there is no entry for {fit!r}")
     return Resize(of, size, cast("tuple[Fit, ...]", fits), scale)
 
 

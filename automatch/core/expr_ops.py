@@ -270,7 +270,14 @@ class Reduce:
         return tuple(size for axis, size in enumerate(self.of.shape) if axis not in self.axes)
 
 
-Fit: TypeAlias = Literal["keep", "leading", "tile", "middle", "pad"]
+Fit: TypeAlias = Literal["keep", "leading", "tile", "middle", "pad", "zeros", "mean", "cubic"]
+"""What happens along an axis that takes another size; see `Resize`."""
+
+MOVING_FITS: frozenset[Fit] = frozenset(("keep", "leading", "tile", "middle"))
+"""Those after which every entry is an old one."""
+
+COMPUTING_FITS: frozenset[Fit] = frozenset(("mean", "cubic"))
+"""Those that compute with the old entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +288,9 @@ class Resize:
         of: What is resized.
         shape: The new shape, same rank.
         fits: What happens along each axis: `keep` (same size), `leading` (the first entries), `tile` (entries repeated
-            cyclically until full), `middle` (a kernel's central entries), `pad` (a kernel centred among zeros).
+            cyclically until full), `middle` (a kernel's central entries), `pad` (a kernel centred among zeros), `zeros`
+            (all entries, then zeros), `mean` (all entries, then their mean again and again), `cubic` (a grid of another
+            resolution, by cubic convolution).
         scale: Factor that keeps the variance of what the weight computes where its fan-in changed.
 
     Raises:
@@ -362,7 +371,9 @@ def _fit_is_possible(old: int, new: int, fit: Fit) -> bool:
             return old == new
         case "leading" | "middle":
             return old >= new
-        case "tile" | "pad":
+        case "tile" | "pad" | "zeros" | "mean":
             return 0 < old <= new
+        case "cubic":
+            return old > 0 and new > 0
         case _:
             assert_never(fit)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from automatch.core.expr import (
+    MOVING_FITS,
     Affine,
     Concat,
     Constant,
@@ -62,7 +63,7 @@ def only_moves(expr: Expr) -> bool:
         case Constant() | Affine() | Sum() | Product() | Elementwise() | Reduce():
             return False
         case Resize(of=of, fits=fits, scale=scale):
-            return scale == 1.0 and "pad" not in fits and only_moves(of)
+            return scale == 1.0 and MOVING_FITS.issuperset(fits) and only_moves(of)
         case Source() | Concat() | Slice() | Permute() | Reshape() | Gather():
             return all(only_moves(child) for child in children(expr))
         case _:

@@ -60,9 +60,10 @@ def text(expr: Expr) -> str:
             return _movement_text(expr)
         case Affine() | Sum() | Product() | Elementwise() | Reduce():
             return _arithmetic_text(expr)
-        case Resize(of=of, shape=shape, scale=scale):
+        case Resize(of=of, shape=shape, fits=fits, scale=scale):
             factor = "" if scale == 1.0 else f" * {scale:.4g}"
-            return f"resize({text(of)}, {'x'.join(map(str, shape))}){factor}"
+            invented = [fit for fit in dict.fromkeys(fits) if fit in ("zeros", "mean", "cubic")]
+            return f"resize({', '.join([text(of), 'x'.join(map(str, shape)), *invented])}){factor}"
         case _:
             assert_never(expr)
 

@@ -96,7 +96,7 @@ def without_function(expr: Expr, function: Function) -> Expr:
 
 
 def spelled_out(expr: Resize) -> Expr:
-    """A resize as slices and joins. What a tile repeats is written as zeros: the first period says it already."""
+    """A resize as slices and joins. What it invents of old entries is written as zeros, for these say it already."""
     made = expr.of
     for axis, (size, fit) in enumerate(zip(expr.shape, expr.fits, strict=True)):
         made = _fitted(made, axis, size, fit)

@@ -87,8 +87,9 @@ def walk(expr: Expr, pieces: list[Piece]) -> Iterator[News]:
             yield Knot(expr, tuple(pieces))
         case Concat() | Slice() | Permute() | Reshape() | Gather():
             yield from _walk_movement(expr, pieces)
-        case Resize():
-            yield from walk(spelled_out(expr), pieces)
+        case Resize(of=of, fits=fits):
+            lost = "cubic" in fits
+            yield from [Lost(sources(of), "interpolated")] if lost else walk(spelled_out(expr), pieces)
         case Affine() | Elementwise() | Reduce():
             yield from _walk_arithmetic(expr, pieces)
         case _:

@@ -42,6 +42,7 @@ SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 FACTORS = st.sampled_from([1.0, 2.0, -0.5, 0.25])
 EXACT: tuple[Function, ...] = ("square", "abs")
 SUMS: tuple[Reduction, ...] = ("sum", "mean")
+FITS: tuple[Fit, ...] = ("keep", "leading", "tile", "middle", "pad", "zeros", "mean")
 TERMS = st.sampled_from([0.0, 1.0, -3.0])
 
 
@@ -141,6 +142,13 @@ def _fitted(values: Array, axis: int, new: int, fit: Fit) -> Array:
             before = (new - old) // 2
             widths = [(before, new - old - before) if place == axis else (0, 0) for place in range(values.ndim)]
             return np.pad(values, widths)
+        case "zeros":
+            return np.pad(values, [(0, new - old if place == axis else 0) for place in range(values.ndim)])
+        case "mean":
+            mean = np.repeat(values.mean(axis, keepdims=True), new - old, axis)
+            return np.concatenate([values, mean], axis)
+        case "cubic":
+            raise NotImplementedError("not exact, so that there is no oracle; it has tests of its own")
         case _:
             assert_never(fit)
 
@@ -225,7 +233,7 @@ def _sum(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
 
 @st.composite
 def _resize(draw: st.DrawFn, shape: Shape, depth: int) -> Expr:
-    fits: list[Fit] = [draw(st.sampled_from(["keep", "leading", "tile", "middle", "pad"])) for _ in shape]
+    fits: list[Fit] = [draw(st.sampled_from(FITS)) for _ in shape]
     before = tuple(draw(_old_size(new, fit)) for new, fit in zip(shape, fits, strict=True))
     return Resize(draw(of_shape(before, depth)), shape, tuple(fits), draw(FACTORS))
 
@@ -236,7 +244,9 @@ def _old_size(new: int, fit: Fit) -> st.SearchStrategy[int]:
             return st.just(new)
         case "leading" | "middle":
             return st.integers(new, new + 3)
-        case "tile" | "pad":
+        case "tile" | "pad" | "zeros" | "mean":
             return st.integers(1, new)
+        case "cubic":
+            return st.integers(1, new + 3)
         case _:
             assert_never(fit)

@@ -81,6 +81,9 @@ def test_a_result_owns_exactly_its_memory(expr: Expr, dtype: torch.dtype) -> Non
         ("tile", 2, [0, 1, 0, 1, 0]),
         ("pad", 2, [0, 7, 8, 0, 0]),
         ("pad", 3, [0, 7, 8, 9, 0]),
+        ("zeros", 3, [0, 1, 2, 0, 0]),
+        ("mean", 3, [0, 1, 2, 1, 1]),
+        ("cubic", 5, [0, 1, 2, 3, 4]),
     ],
 )
 def test_an_axis_is_fitted_as_documented(fit: Fit, old: int, expected: list[int]) -> None:

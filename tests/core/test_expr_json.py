@@ -85,7 +85,7 @@ def test_a_round_trip_through_json_text_is_the_identity(expr: Expr) -> None:
         ({"op": "resize", "shape": [4], "fits": ["keep"], "scale": 1, "of": W}, "differ in rank"),
         (
             {"op": "resize", "shape": [3], "fits": ["tile"], "scale": 1, "of": {**W, "shape": [0]}},
-            "$.fits[0]: there is no entry to repeat",
+            "$.fits[0]: there is no entry for 'tile'",
         ),
     ],
 )
