@@ -17,7 +17,7 @@ from automatch.align.names import align_names
 from automatch.align.policy import LayerPolicy
 from automatch.align.structure import align_structure
 from automatch.canonicalize import to_landmarks
-from automatch.core.alignment import Alignment
+from automatch.core.alignment import Alignment, NewRows
 from automatch.core.graph import Graph
 from automatch.core.mapping import MappingRecord, Side
 from automatch.errors import AutomatchError, InputsError, LiftError, ModelError
@@ -62,6 +62,7 @@ def match(
     run: bool = True,
     device: Device = "auto",
     budget_s: float | None = BUDGET_S,
+    new_rows: NewRows = "mean",
     allow_untraced: bool = False,
     progress: bool | Progress = False,
 ) -> Mapping:
@@ -94,6 +95,8 @@ def match(
             asks for models that hold numbers.
         budget_s: Seconds from the call on after which runs and searches end; None for as long as they take. What was
             left, and how to go on, is said. Recording a model is not cut short.
+        new_rows: What rows of a vocabulary (and outputs for classes) begin as that only the target has: the `mean` of
+            the source's rows, or `zeros`. The mapping says `filled` of them.
         allow_untraced: Whether a model that cannot be traced may be matched by names and shapes alone.
         progress: Whether to print every stage to standard error; or a function that is called with a short sentence.
 
@@ -121,7 +124,7 @@ def match(
         ('2.weight',)
     """
     say, budget = of_caller(_reporter(progress)), Budget.of(budget_s)
-    pair = _Pair.of(source, target, (source_inputs, target_inputs), layers, allow_untraced, say)
+    pair = _Pair.of(source, target, (source_inputs, target_inputs), layers, allow_untraced, say, new_rows)
     _refuse_meta(pair, device)
     if source_twin is not None or target_twin is not None:
         if source_twin is None or target_twin is None:
@@ -160,6 +163,7 @@ class _Pair:
     layers: LayerPolicy
     allow_untraced: bool
     say: Progress
+    new_rows: NewRows
     recordings: tuple[Recordings | None, Recordings | None]
 
     @staticmethod
@@ -170,13 +174,14 @@ class _Pair:
         layers: LayerPolicy,
         allow_untraced: bool,
         say: Progress,
+        new_rows: NewRows = "mean",
     ) -> _Pair:
         """A pair of which nothing was recorded yet."""
         first, second = (
             Recordings(side, label) if isinstance(side, nn.Module) else None
             for side, label in ((source, "source"), (target, "target"))
         )
-        return _Pair(source, target, *inputs, layers, allow_untraced, say, (first, second))
+        return _Pair(source, target, *inputs, layers, allow_untraced, say, new_rows, (first, second))
 
     @property
     def sides(self) -> tuple[tuple[str, Model], tuple[str, Model]]:
@@ -192,7 +197,7 @@ class _Pair:
         ours, theirs = graphs
         self.say("matching")
         alignment = _align(ours, theirs, self.layers)
-        entries = synthesize(alignment, ours, theirs)
+        entries = synthesize(alignment, ours, theirs, self.new_rows)
         return MappingRecord(Side.of(ours), Side.of(theirs), entries, alignment.chains, alignment.notes)
 
     def graphs(self) -> tuple[Graph, Graph]:

@@ -31,6 +31,7 @@ SIGNATURES: dict[str, list[str]] = {
         "*, run=True",
         "*, device='auto'",
         "*, budget_s=600.0",
+        "*, new_rows='mean'",
         "*, allow_untraced=False",
         "*, progress=False",
     ],

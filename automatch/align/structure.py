@@ -21,6 +21,7 @@ from automatch.align.chains import with_chains
 from automatch.align.claims import to_assignments
 from automatch.align.companions import companions
 from automatch.align.costs import WidthMap, pair
+from automatch.align.indexed import with_indexed
 from automatch.align.inputs import pair_inputs, paired_widths
 from automatch.align.irregular import ALIKE
 from automatch.align.policy import LayerPolicy, chain_policies, pair_layers, policy_name
@@ -84,7 +85,8 @@ def align_structure(source: LandmarkGraph, target: LandmarkGraph, layers: LayerP
             refused = refused or error
     if not found and refused is not None:
         raise refused
-    return with_caution(min(found, key=_doubt), source.graph, target.graph)
+    chosen = with_indexed(min(found, key=_doubt), UseGraph(source), UseGraph(target))
+    return with_caution(chosen, source.graph, target.graph)
 
 
 def _readings(source: LandmarkGraph, target: LandmarkGraph) -> Iterator[tuple[UseGraph, UseGraph]]:

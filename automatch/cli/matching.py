@@ -84,6 +84,7 @@ def _matched(source: Made, target: Made, options: MatchOptions, **more: Any) -> 
             target_inputs=target[1],
             run=options.run,
             device=options.device,
+            new_rows=options.new_rows,
             allow_untraced=options.allow_untraced,
             **budget,
             **more,

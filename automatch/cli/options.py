@@ -30,6 +30,8 @@ class MatchOptions:
             numbers a side); else on meta, where size costs no memory and nothing is run.
         run: Run both models, which finds and proves exact conversions. Without it the verdict is "not run".
         budget_s: Seconds that running may take.
+        new_rows: What rows of a vocabulary, and outputs for classes, begin as that only the target has: the mean of
+            the source's, or zeros.
         require: What the exit status is to be 0 for. complete: every key of the target is mapped. agrees: both models
             were run and agree. proved: they do, and every weight was shown. A refuted mapping is 1 in any case.
         allow_untraced: Go on with names and shapes alone where a model cannot be traced.
@@ -40,6 +42,7 @@ class MatchOptions:
     device: Literal["auto", "meta", "cpu"] = "auto"
     run: Run = True
     budget_s: float | None = None
+    new_rows: Literal["mean", "zeros"] = "mean"
     require: Requirement = "complete"
     allow_untraced: Flag = False
     progress: Progress = True

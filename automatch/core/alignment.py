@@ -12,6 +12,33 @@ Form: TypeAlias = Literal["matrix", "vector", "table", "other"]
 """What the canonical axes mean: `matrix` (out, in, *kernel), `vector` (features), `table` (rows, features)."""
 
 
+Entries: TypeAlias = Literal["inputs", "patches", "rows", "positions", "grid", "relative"]
+"""What the entries of an indexed axis are. See `Indexed`."""
+
+NewRows: TypeAlias = Literal["mean", "zeros"]
+"""What rows of a vocabulary begin as that only the target has: the mean of the source's rows, or zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """An axis whose entries are picked one by one, by a caller's channels, ids or places, and are not mixed.
+
+    So an entry that the source lacks is nothing like any that it has.
+
+    Attributes:
+        axis: The canonical axis of the target's weight.
+        entries: What an entry stands for. `inputs`: a channel that the caller feeds. `patches`: such channels and
+            places folded into one axis. `rows`: a word, a class, a learned query. `positions`: a place in a sequence.
+            `grid`: a place in a picture, after any special rows (a class token's). `relative`: a distance between two
+            places.
+        grids: Of a `grid`, its sizes in the source and in the target; empty where they are not known.
+    """
+
+    axis: int
+    entries: Entries
+    grids: tuple[Shape, Shape] = ((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """Entries `start` to `stop` (excluded) of a stored weight along one of its axes.
@@ -89,6 +116,7 @@ class Assignment:
             1 for plain concatenation.
         view: How the target's operator sees the key.
         form: What the canonical axes mean; decides how a weight of another size is fitted.
+        indexed: Those whose entries are picked one by one, which decides more of it.
     """
 
     target: str
@@ -99,6 +127,7 @@ class Assignment:
     groups: int = 1
     view: View = View()
     form: Form = "other"
+    indexed: tuple[Indexed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

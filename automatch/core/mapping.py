@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from automatch.core.expr import Expr, sources
 from automatch.core.function import function_of
 from automatch.core.graph import Function, Graph, Rung, Shape, Weight
+from automatch.core.losses import Loss, losses
 
 Status: TypeAlias = Literal["proved", "structural", "guessed", "unmapped"]
 Method: TypeAlias = Literal["colours", "structure", "names", "rules"]
@@ -114,6 +115,19 @@ class Entry:
     def sources(self) -> tuple[str, ...]:
         """Source keys the entry reads, in order of first use; empty for constants and unmapped entries."""
         return () if self.expr is None else sources(self.expr)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What was left out, repeated or invented to make the target's size; empty where the weight is exact.
+
+        The status says whether the source is right, whatever is lost of it.
+        """
+        return losses(self.expr)
+
+    @property
+    def standing(self) -> str:
+        """Status and losses in one: `structural, cut`."""
+        return ", ".join((self.status, *self.losses))
 
 
 @dataclass(frozen=True, slots=True)

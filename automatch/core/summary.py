@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from automatch.core.expr import Concat, Expr, Resize, Source, children, source_leaves
+from automatch.core.losses import Loss
 from automatch.core.mapping import Entry, MappingRecord, Status, Verdict
 from automatch.core.verdict import headline
 
@@ -50,6 +51,8 @@ class Summary:
         mapped_elements: Number of scalars in those that are mapped.
         all_concatenated: Entries in which anything is concatenated, whatever else happens to them.
         all_resized: Entries in which anything is resized, whatever else happens to them.
+        losses: For every status, and everything that resizing does to a weight, the entries of that status to which it
+            happened; only what happened to any.
         unused: Source keys that no entry reads.
         source_total: Number of distinct source weights.
     """
@@ -71,6 +74,7 @@ class Summary:
     mapped_elements: int
     all_concatenated: int
     all_resized: int
+    losses: tuple[tuple[Status, Loss, int], ...]
     unused: tuple[str, ...]
     source_total: int
 
@@ -118,10 +122,15 @@ class Summary:
         """`mapped_elements / elements`; 0 where the target has no scalars."""
         return self.mapped_elements / self.elements if self.elements else 0.0
 
+    def lost(self, status: Status) -> str:
+        """What happened to entries of a status, to be written behind their count: ` (138 cut, 2 filled)`."""
+        found = ", ".join(f"{count:,} {loss}" for name, loss, count in self.losses if name == status)
+        return f" ({found})" if found else ""
+
     def __str__(self) -> str:
         """The verdict, and a plain table."""
         shares = f"{self.transfer_rate:.1%} of weights, {self.element_rate:.1%} of scalars"
-        statuses = ", ".join(f"{count} {status}" for status, count in self.statuses if count)
+        statuses = ", ".join(f"{count} {status}{self.lost(status)}" for status, count in self.statuses if count)
         lines = [f"{label:<18}{count:>6}" for label, count in (*self.rows, ("total", self.total))]
         lines.append(f"{'transferred':<18}{self.mapped:>6} of {self.total} ({shares})")
         lines.append(f"{'status':<19}{statuses or 'nothing to judge'}")
@@ -159,9 +168,16 @@ def summarise(record: MappingRecord) -> Summary:
         mapped_elements=sum(prod(entry.shape) for entry in mapped),
         all_concatenated=sum(any(map(_concatenates, _walk(entry.expr))) for entry in mapped if entry.expr),
         all_resized=sum(any(isinstance(part, Resize) for part in _walk(entry.expr)) for entry in mapped if entry.expr),
+        losses=tuple(_losses(record)),
         unused=record.unused,
         source_total=len(record.source.weights),
     )
+
+
+def _losses(record: MappingRecord) -> Iterator[tuple[Status, Loss, int]]:
+    counts = Counter((entry.status, loss) for entry in record.entries for loss in entry.losses)
+    for status in get_args(Status):
+        yield from ((status, loss, counts[status, loss]) for loss in get_args(Loss) if counts[status, loss])
 
 
 def kind(entry: Entry) -> Kind:

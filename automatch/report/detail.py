@@ -21,7 +21,7 @@ def listing(record: MappingRecord) -> list[RenderableType]:
     """One row per target weight, rows that differ only in numbers shown once with their count."""
     rows, legend = families(record.entries)
     cells: list[list[str | Text]] = [
-        [row.target, str(len(row.entries)), status(row.status), row.expression or _why(row.entries)] for row in rows
+        [row.target, str(len(row.entries)), status(row.standing), row.expression or _why(row.entries)] for row in rows
     ]
     parts: list[RenderableType] = [
         heading("every target weight"),
@@ -65,7 +65,7 @@ def detail(record: MappingRecord, entry: Entry) -> list[RenderableType]:
 def _facts(record: MappingRecord, entry: Entry) -> Iterator[tuple[str, str]]:
     evidence = entry.evidence
     shapes = {key: weight.shape for weight in record.source.weights for key in weight.keys}
-    yield "status", entry.status
+    yield "status", entry.standing
     if entry.expr is not None:
         yield "made from", text(entry.expr)
     yield from _listed("reads", [f"{key}  {list(shapes.get(key, ()))}" for key in entry.sources])

@@ -25,13 +25,13 @@ class Family:
     Attributes:
         target: Their targets, numbers that vary as letters in braces.
         expression: Their expressions in the same manner; empty where unmapped.
-        status: Their status.
+        standing: Their status, and what was lost in making their size.
         entries: The entries.
     """
 
     target: str
     expression: str
-    status: str
+    standing: str
     entries: tuple[Entry, ...]
 
 
@@ -102,11 +102,11 @@ def _family(group: list[Entry], legend: _Legend) -> Family:
     letters = _letters([column for column in targets if len(set(column)) > 1], legend)
     target = fill(split(first.target)[0], [_cell(column, letters, legend) for column in targets])
     if first.expr is None:
-        return Family(target, "", first.status, tuple(group))
+        return Family(target, "", first.standing, tuple(group))
     leaves = [[split(leaf.key)[1] for leaf in source_leaves(entry.expr)] for entry in group if entry.expr]
     cells = iter([[_cell(c, letters, legend) for c in _columns(leaf)] for leaf in zip(*leaves, strict=True)])
     expression = with_sources(first.expr, lambda leaf: replace(leaf, key=fill(split(leaf.key)[0], next(cells))))
-    return Family(target, brief(expression, RESIZED), first.status, tuple(group))
+    return Family(target, brief(expression, RESIZED), first.standing, tuple(group))
 
 
 def _letters(columns: Sequence[_Column], legend: _Legend) -> dict[_Column, str]:

@@ -46,8 +46,8 @@ def indented(text: str, by: int = 2) -> Padding:
 
 
 def status(name: str) -> Text:
-    """A status in its colour."""
-    return Text(name, style=STYLES.get(name, ""))
+    """A status in its colour, with what may follow it after a comma."""
+    return Text(name, style=STYLES.get(name.partition(",")[0], ""))
 
 
 def table(

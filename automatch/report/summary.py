@@ -69,7 +69,7 @@ def _facts(record: MappingRecord, numbers: Summary) -> Iterator[tuple[str, str |
         yield "resized in part", f"{numbers.all_resized:,} (`automatch show MAPPING KEY` says how)"
     for name, count in numbers.statuses:
         if count:
-            yield name, Text(f"{count:,}", style=STYLES[name])
+            yield name, Text(f"{count:,}{numbers.lost(name)}", style=STYLES[name])
     for place, chain in enumerate(record.chains):
         yield ("" if place else "layers"), layers_line(chain)
     if record.proof is not None:

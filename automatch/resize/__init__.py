@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from automatch.resize.fit import Fitted, fit
+from automatch.resize.grids import UnfitError
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "UnfitError", "fit"]

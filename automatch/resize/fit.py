@@ -4,16 +4,23 @@ Channels: the first ones are kept, or all are repeated cyclically. Kernels: the 
 centred among zeros. A kernel axis that the target lacks (the frames of a 3-d convolution) is read at its middle. What
 the fan-in lost or gained is made up for by a scale of `sqrt(old fan-in / new fan-in)`, which keeps the variance of
 what the weight computes (He et al., "Delving Deep into Rectifiers", 2015, section 2.2).
+
+Axes whose entries are picked one by one (`Indexed`) are never repeated. Channels that a caller feeds are kept as they
+are, and those that the source lacks are zeros, so that the target begins as the source. Rows that the source lacks are
+the mean of its rows, or zeros. Places in a picture are resampled, with special rows before them kept; places in a
+sequence can be left out at the end, and none can be invented.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 
-from automatch.core.alignment import Form
+from automatch.core.alignment import Form, Indexed, NewRows
 from automatch.core.expr import Expr, Fit, Reshape, Resize, Slice, text
 from automatch.core.graph import Shape
+from automatch.resize.grids import UnfitError, regridded
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +36,18 @@ class Fitted:
     note: str = ""
 
 
-def fit(expr: Expr, shape: Shape, form: Form) -> Fitted:
+def fit(expr: Expr, shape: Shape, form: Form, indexed: Sequence[Indexed] = (), new_rows: NewRows = "mean") -> Fitted:
     """An expression of the wanted shape that plays the same role.
 
     Args:
         expr: A weight in canonical form (see `Form` for what its axes mean).
         shape: The canonical shape it must take.
-        form: What the axes mean; only a `matrix` has a fan-in and a kernel.
+        form: What the axes mean; only a `matrix` has a fan-in and a kernel. The rows of a `table` are always indexed.
+        indexed: Axes whose entries are picked one by one.
+        new_rows: What rows begin as that the weight lacks.
+
+    Raises:
+        UnfitError: Nothing in the weight says what the new one should hold.
 
     Example:
         >>> from automatch.core.expr import Source
@@ -44,21 +56,30 @@ def fit(expr: Expr, shape: Shape, form: Form) -> Fitted:
         resize(q.weight, 4x2) * 2
         >>> print(fitted.note)
         q.weight: [8, 8] to [4, 2], first 4 of 8 outputs, first 2 of 8 inputs, times 2
+        >>> print(fit(Source("in.weight", (8, 4, 3, 3)), (8, 9, 3, 3), "matrix", (Indexed(1, "inputs"),)).note)
+        in.weight: [8, 4, 3, 3] to [8, 9, 3, 3], 4 inputs, then 5 of zeros
     """
-    if expr.shape == shape:
+    if expr.shape == shape and all(each.grids[0] == each.grids[1] for each in indexed):
         return Fitted(expr)
     label, old = text(expr), expr.shape
     expr, dropped = _same_rank(expr, shape, form)
+    meanings = {each.axis: each for each in indexed}
+    if form == "table":  # one row is features alone
+        meanings = {0: Indexed(0, "rows"), **meanings} if len(shape) > 1 else {}
     frames = prod(old) // prod(expr.shape)  # of which a convolution over time keeps one
+    expr, gridded = regridded(expr, shape, meanings)
+    before, scale = expr.shape, 1.0
     fits = tuple(
-        _fit(a, b, form == "matrix" and axis > 1) for axis, (a, b) in enumerate(zip(expr.shape, shape, strict=True))
+        _fit(a, b, form == "matrix" and axis > 1, meanings.get(axis), new_rows)
+        for axis, (a, b) in enumerate(zip(before, shape, strict=True))
     )
-    scale = _scale(expr.shape, shape, frames) if form == "matrix" else 1.0
-    if expr.shape != shape or scale != 1.0:
+    if form == "matrix":
+        scale = _scale(before, shape, frames, mixed=1 not in meanings)
+    if before != shape or scale != 1.0:
         expr = Resize(expr, shape, fits, scale)
-    elif not dropped:
+    elif not dropped and not gridded:
         return Fitted(expr)
-    steps = [*dropped, *_steps(old, shape, fits, form, expr)]
+    steps = [*dropped, *gridded, *_steps(before, shape, fits, form)]
     return Fitted(expr, f"{label}: {list(old)} to {list(shape)}, {', '.join(steps)}{_times(scale)}")
 
 
@@ -92,27 +113,47 @@ def _more_axes(expr: Expr, shape: Shape, form: Form) -> tuple[Expr, list[str]]:
     ]
 
 
-def _fit(old: int, new: int, kernel: bool) -> Fit:
+def _fit(old: int, new: int, kernel: bool, meaning: Indexed | None, new_rows: NewRows) -> Fit:
     if old == new:
         return "keep"
     if kernel:
         return "middle" if old > new else "pad"
-    return "leading" if old > new else "tile"
+    if meaning is None:
+        return "leading" if old > new else "tile"
+    if meaning.entries == "relative":
+        raise UnfitError(f"{new} distances between places, and {old} in the source")
+    if meaning.entries == "patches":
+        raise UnfitError(f"{new} channels and places folded into one axis, and {old} in the source")
+    if old > new:
+        return "leading"
+    if meaning.entries == "positions":
+        raise UnfitError(f"{new} places in a sequence, of which the source knows {old}")
+    return "zeros" if meaning.entries == "inputs" else new_rows
 
 
-def _scale(old: Shape, new: Shape, frames: int) -> float:
-    """Old fan-in over new: inputs count as they are, kernel taps only where they were dropped (padding adds zeros)."""
+def _scale(old: Shape, new: Shape, frames: int, mixed: bool) -> float:
+    """Old fan-in over new: inputs count where they are mixed, kernel taps where they were dropped (padding adds zeros).
+
+    Channels that a caller feeds are no sample of those that the source was fed, so that none stands for another.
+    """
     if len(old) < 2:
         return 1.0
     kernel = prod(a / min(a, b) for a, b in zip(old[2:], new[2:], strict=True))
-    return sqrt(old[1] / new[1] * kernel * frames)
+    return sqrt((old[1] / new[1] if mixed else 1.0) * kernel * frames)
 
 
-def _steps(old: Shape, new: Shape, fits: tuple[Fit, ...], form: Form, expr: Expr) -> list[str]:
-    before = expr.of.shape if isinstance(expr, Resize) else old
-    named = {"matrix": ("outputs", "inputs"), "table": ("rows", "features"), "vector": ("features",)}.get(form, ())
+_NAMES: Mapping[Form, tuple[str, ...]] = {
+    "matrix": ("outputs", "inputs"),
+    "table": ("rows", "features"),
+    "vector": ("features",),
+}
+
+
+def _steps(old: Shape, new: Shape, fits: Sequence[Fit], form: Form) -> list[str]:
+    named = _NAMES.get(form, ())
+    named = named[-len(new) :] if form == "table" else named  # one row is features alone
     steps = []
-    for axis, (a, b, how) in enumerate(zip(before, new, fits, strict=False)):
+    for axis, (a, b, how) in enumerate(zip(old, new, fits, strict=True)):
         name = named[axis] if axis < len(named) else ("taps" if form == "matrix" else "entries")
         match how:
             case "keep":
@@ -125,6 +166,12 @@ def _steps(old: Shape, new: Shape, fits: tuple[Fit, ...], form: Form, expr: Expr
                 steps.append(f"middle {b} of {a} {name}")
             case "pad":
                 steps.append(f"{a} {name} centred in {b}")
+            case "zeros":
+                steps.append(f"{a} {name}, then {b - a} of zeros")
+            case "mean":
+                steps.append(f"{a} {name}, then their mean {b - a} times")
+            case "cubic":
+                steps.append(f"{a} {name} resampled to {b}")
     return steps
 
 

@@ -107,7 +107,7 @@ def _top(term: Term, scope: Scope) -> Expr:
     if isinstance(term, Fill) and term.shape is None:
         return Constant(term.value, scope.shape)
     if isinstance(term, Fit) and term.shape is None:
-        return fit(_built(term.of, scope), scope.shape, term.form).expr
+        return _fit(term, scope, scope.shape)
     return _built(term, scope)
 
 
@@ -127,12 +127,16 @@ def _built(term: Term, scope: Scope) -> Expr:
             return _moved(term, scope)
         case WeightNorm() | Scale() | Combine() | Call() | Total():
             return _computed(term, scope)
-        case Fit(of=of, shape=shape, form=form):
+        case Fit(shape=shape):
             if shape is None:
                 raise RulesError("a resize that is part of something else needs its sizes: resize(w, rows, columns)")
-            return fit(_built(of, scope), tuple(map(scope.number, shape)), form).expr
+            return _fit(term, scope, tuple(map(scope.number, shape)))
         case _:
             assert_never(term)
+
+
+def _fit(term: Fit, scope: Scope, shape: Shape) -> Expr:
+    return fit(_built(term.of, scope), shape, term.form, term.indexed, term.new_rows).expr
 
 
 def _source(pattern: Pattern, scope: Scope) -> Source:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from automatch.core.alignment import Form
+from automatch.core.alignment import Entries, Form, Indexed, NewRows
 from automatch.core.expr import Function, Reduction
 from automatch.errors import RulesError
 from automatch.rules import formula as formulas
@@ -44,7 +45,8 @@ from automatch.rules.wording import FILLS
 
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-FORMS: tuple[Form, ...] = get_args(Form)
+_FIT: Mapping[str, tuple[str, ...]] = {"form": get_args(Form), "dim#": get_args(Entries), "new": get_args(NewRows)}
+"""What may be named in `resize(...)`, # for the number of an axis, and its words."""
 JOINS = ("cat", "stack", "interleave")
 VALUES = {name: value for value, name in FILLS.items()}
 
@@ -53,7 +55,7 @@ _RUN = re.compile(r"(?!\{[^{}]*\}(?![\w.{]))(?:[\w.]|\{[^{}]*\})+")
 _SCALAR = re.compile(r"\{([^{}]*)\}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _METHOD = re.compile(r"\.(T\b|[a-z]+(?=\())")
-_NAMED = re.compile(r"([a-z]+)\s*=")
+_NAMED = re.compile(r"([a-z]+\d?)\s*=")
 _FOR = re.compile(r"for\s+([^\W\d]\w*)")
 _DEEPEST = 100
 
@@ -305,17 +307,20 @@ class _Reader:
     def fit(self) -> Term:
         of = self.sum()
         sizes: list[Formula] = []
-        form = "matrix"
+        named: dict[str, str] = {}
         while self.takes(","):
             option = self.take(_NAMED)
             if option is None:
                 sizes.append(formulas.parse(self.raw(",)")))
                 continue
-            form = self.raw(",)")
-            if option[1] != "form" or form not in FORMS:
-                raise self.fail(f"form=... to be one of {', '.join(FORMS)} before")
+            value = named[option[1]] = self.raw(",)")
+            words = _FIT.get(re.sub(r"\d$", "#", option[1]), ())
+            if value not in words:
+                raise self.fail(f"{option[1]}=... to be one of {', '.join(words) or 'nothing'} before")
         self.need(")")
-        return Fit(of, tuple(sizes) or None, cast(Form, form))
+        form, new_rows = named.pop("form", "matrix"), named.pop("new", "mean")
+        indexed = tuple(Indexed(int(dim.removeprefix("dim")), cast(Entries, named[dim])) for dim in named)
+        return Fit(of, tuple(sizes) or None, cast(Form, form), indexed, cast(NewRows, new_rows))
 
     def axis(self, named: dict[str, str], *, allowed: bool = True) -> int | None:
         dim = named.pop("dim", None) if allowed else None

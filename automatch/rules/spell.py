@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
+from automatch.core.alignment import Form, Indexed, NewRows
 from automatch.core.expr import (
     Affine,
     Concat,
@@ -34,7 +35,7 @@ from automatch.core.expr_layouts import as_interleave, as_rotary, as_stack, as_w
 from automatch.core.expr_rewrite import with_children
 from automatch.core.graph import Shape, Weight
 from automatch.errors import RulesError
-from automatch.resize import fit
+from automatch.resize import UnfitError, fit
 from automatch.rules.build import Scope, build
 from automatch.rules.formula import Number
 from automatch.rules.pattern import Pattern
@@ -129,17 +130,17 @@ def _spelled(expr: Expr, plain: bool) -> Term:
         case Constant(value=value, shape=shape):
             return Fill(value, _sizes(shape))
         case Concat():
-            return _concat(expr, plain)
+            return _gridded(expr, plain) or _concat(expr, plain)
         case Slice():
             return _slice(expr, plain)
         case Permute(of=of, axes=axes):
             return Transpose(_spelled(of, plain), axes)
         case Reshape():
-            return _reshape(expr, plain)
+            return _gridded(expr, plain) or _reshape(expr, plain)
         case Affine() | Sum() | Product() | Elementwise() | Reduce():
             return _arithmetic(expr, plain)
         case Resize():
-            return _resize(expr, plain)
+            return _gridded(expr, plain) or _resize(expr, plain)
         case Gather():
             raise RulesError("its entries are gathered one by one, which no rule says for other sizes")
         case _:
@@ -219,8 +220,51 @@ def _arithmetic(expr: Affine | Sum | Product | Elementwise | Reduce, plain: bool
             assert_never(expr)
 
 
+_READINGS: tuple[tuple[Form, tuple[Indexed, ...], NewRows], ...] = (
+    ("matrix", (), "mean"),
+    ("matrix", (Indexed(1, "inputs"),), "mean"),
+    ("matrix", (Indexed(0, "rows"),), "mean"),
+    ("matrix", (Indexed(0, "rows"),), "zeros"),
+    ("vector", (), "mean"),
+    ("vector", (Indexed(0, "rows"),), "mean"),
+    ("vector", (Indexed(0, "rows"),), "zeros"),
+    # rows of which the example needed none more may be places, of which no other model's can be invented either
+    ("table", (Indexed(0, "positions"),), "mean"),
+    ("table", (), "mean"),
+    ("table", (), "zeros"),
+    ("other", (), "mean"),
+)
+"""What a resize may be, the likeliest first."""
+
+
 def _resize(expr: Resize, plain: bool) -> Term:
-    for form in ("matrix", "vector", "table", "other"):
-        if fit(expr.of, expr.shape, form).expr == expr:
-            return Fit(_spelled(expr.of, plain), _sizes(expr.shape), form)
+    for form, indexed, new_rows in _READINGS:
+        if _fits(expr.of, expr, form, indexed, new_rows):
+            return Fit(_spelled(expr.of, plain), _sizes(expr.shape), form, indexed, new_rows)
     raise RulesError("it is resized in a way that its sizes do not tell")
+
+
+def _fits(of: Expr, wanted: Expr, form: Form, indexed: tuple[Indexed, ...], new_rows: NewRows = "mean") -> bool:
+    try:
+        return normal(fit(of, wanted.shape, form, indexed, new_rows).expr) == wanted
+    except UnfitError:
+        return False
+
+
+def _gridded(expr: Expr, plain: bool) -> Term | None:
+    """A table of places in a picture that was made for another, as the one function that does it; None elsewhere."""
+    table, indexed = _table(expr), (Indexed(0, "grid"),)
+    if table is None or len(table.shape) != len(expr.shape) or not _fits(table, expr, "table", indexed):
+        return None
+    return Fit(_spelled(table, plain), _sizes(expr.shape), "table", indexed)
+
+
+def _table(expr: Expr) -> Expr | None:
+    """What a resampled grid was cut from."""
+    match expr:
+        case Resize(of=Reshape(of=Slice(of=of)) | Reshape(of=of), fits=fits) if "cubic" in fits:
+            return of
+        case Concat(parts=(Slice(), grid)) | Resize(of=grid) | Reshape(of=grid):
+            return _table(grid)
+        case _:
+            return None

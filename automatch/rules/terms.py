@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
-from automatch.core.alignment import Form
+from automatch.core.alignment import Form, Indexed, NewRows
 from automatch.core.expr import Function, Reduction
 from automatch.rules.formula import Formula
 from automatch.rules.pattern import Pattern
@@ -186,11 +186,15 @@ class Fit:
         of: The weight.
         shape: The new sizes; None for those of the target weight.
         form: What the axes mean: a `matrix` has a fan-in whose variance is kept, and a kernel.
+        indexed: Axes whose entries are picked one by one; a grid's sizes are read off where it is square.
+        new_rows: What rows begin as that the weight lacks.
     """
 
     of: Term
     shape: tuple[Formula, ...] | None = None
     form: Form = "matrix"
+    indexed: tuple[Indexed, ...] = ()
+    new_rows: NewRows = "mean"
 
 
 Term: TypeAlias = (

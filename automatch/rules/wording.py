@@ -106,9 +106,11 @@ def _call(term: Join | Rotary | WeightNorm | Fit) -> str:
             return f"rotary_{order}({', '.join([term_text(of), *named, *_axis(axis)])})"
         case WeightNorm(g=g, v=v, axis=axis):
             return f"weight_norm({', '.join([term_text(g), term_text(v), *_axis(axis)])})"
-        case Fit(of=of, shape=shape, form=form):
+        case Fit(of=of, shape=shape, form=form, indexed=indexed, new_rows=new_rows):
             sizes = map(formulas.text, shape or ())
             named = [] if form == "matrix" else [f"form={form}"]
+            named += [f"dim{each.axis}={each.entries}" for each in indexed]
+            named += [] if new_rows == "mean" else [f"new={new_rows}"]
             return f"resize({', '.join([term_text(of), *sizes, *named])})"
         case _:
             assert_never(term)

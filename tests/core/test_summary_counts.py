@@ -82,7 +82,7 @@ def test_the_table_reads_as_a_table() -> None:
         "unmapped               1",
         "total                 15",
         "transferred           14 of 15 (93.3% of weights, 93.7% of scalars)",
-        "status             2 proved, 9 structural, 3 guessed, 1 unmapped",
+        "status             2 proved, 9 structural (2 cut), 3 guessed, 1 unmapped",
         "all in all         2 concatenated, 2 resized",
         "unused sources         1 of 16",
     ]

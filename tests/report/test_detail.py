@@ -14,12 +14,12 @@ def page(key: str) -> str:
 
 def test_the_listing_shows_layers_once_with_their_count() -> None:
     lines = plain(listing(record())).splitlines()
-    assert "layers.{i}.in_proj      2  structural  cat(~blocks.{j}.{q,k,v}.weight)" in lines
+    assert "layers.{i}.in_proj      2  structural, cut  cat(~blocks.{j}.{q,k,v}.weight)" in lines
     assert lines[-3:] == ["i = 0 1", "j = 0 2  (in step with i)", "~ resized to the target's size"]
 
 
 def test_the_listing_gives_the_reason_for_what_is_unmapped() -> None:
-    assert "pos                     1  unmapped    (the source has no such table)" in plain(listing(record()))
+    assert "pos                     1  unmapped         (the source has no such table)" in plain(listing(record()))
 
 
 def test_one_entry_tells_everything() -> None:

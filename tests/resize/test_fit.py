@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from automatch.apply.evaluate import evaluate
-from automatch.core.alignment import Form
+from automatch.core.alignment import Form, Indexed
 from automatch.core.expr import Resize, Slice, Source
 from automatch.core.graph import Shape
-from automatch.resize import Fitted, fit
+from automatch.core.losses import losses
+from automatch.resize import Fitted, UnfitError, fit
 from tests.support import weight
 
 
@@ -51,7 +53,8 @@ def numbers(found: Fitted, stored: Tensor) -> Tensor:
         ((8,), (4,), "vector", "w: [8] to [4], first 4 of 8 features"),
         ((4,), (6,), "vector", "w: [4] to [6], 4 features repeated to 6"),
         ((10, 8), (6, 4), "table", "w: [10, 8] to [6, 4], first 6 of 10 rows, first 4 of 8 features"),
-        ((4, 8), (6, 8), "table", "w: [4, 8] to [6, 8], 4 rows repeated to 6"),
+        ((4, 8), (6, 8), "table", "w: [4, 8] to [6, 8], 4 rows, then their mean 2 times"),
+        ((8,), (4,), "table", "w: [8] to [4], first 4 of 8 features"),
         ((8, 8), (4, 8), "other", "w: [8, 8] to [4, 8], first 4 of 8 entries"),
     ],
 )
@@ -206,8 +209,99 @@ def test_vectors_of_any_size_are_fitted_by_cycling(old: int, new: int) -> None:
     assert result.tolist() == [float(i % old) for i in range(new)]
 
 
-@given(shapes(2, 4), shapes(2, 4))
+@given(shapes(2, 2), shapes(2, 2))
 @settings(max_examples=100, deadline=None)
-def test_a_table_only_holds_entries_that_were_stored(old: Shape, new: Shape) -> None:
+def test_a_table_keeps_its_rows_and_goes_on_with_their_mean(old: Shape, new: Shape) -> None:
     stored = torch.arange(1.0, 1 + prod(old)).reshape(old)
-    assert set(numbers(fitted(old, new, "table"), stored).flatten().tolist()) <= set(stored.flatten().tolist())
+    got, kept = numbers(fitted(old, new, "table"), stored), min(old[0], new[0])
+    width = stored[:, torch.arange(new[1]) % old[1]]
+    assert torch.equal(got[:kept], width[:kept])
+    torch.testing.assert_close(got[kept:], width.mean(0).expand(new[0] - kept, new[1]))
+
+
+INPUTS, ROWS, GRID = Indexed(1, "inputs"), Indexed(0, "rows"), Indexed(0, "grid")
+
+
+@pytest.mark.parametrize("new", [9, 2])
+def test_channels_that_a_caller_feeds_keep_their_scale_and_new_ones_are_zeros(new: int) -> None:
+    stored = weight(8, 4, 3, 3)
+    found = fit(Source("w", (8, 4, 3, 3)), (8, new, 3, 3), "matrix", (INPUTS,))
+    got = numbers(found, stored)
+    assert torch.equal(got[:, :4], stored[:, :new])
+    assert not got[:, 4:].any()
+    assert losses(found.expr) == (("filled",) if new > 4 else ("cut",))
+
+
+def test_a_kernel_over_fed_channels_still_makes_up_for_lost_taps() -> None:
+    stored = weight(8, 4, 5, 5)
+    got = numbers(fit(Source("w", (8, 4, 5, 5)), (8, 2, 3, 3), "matrix", (INPUTS,)), stored)
+    torch.testing.assert_close(got, stored[:, :2, 1:4, 1:4] * (5 / 3))
+
+
+@pytest.mark.parametrize("form", ["matrix", "vector", "table"])
+def test_rows_that_the_source_lacks_are_what_was_chosen(form: Form) -> None:
+    old, new = ((4,), (6,)) if form == "vector" else ((4, 8), (6, 8))
+    stored = weight(*old)
+    mean = numbers(fit(Source("w", old), new, form, (ROWS,)), stored)
+    zeros = numbers(fit(Source("w", old), new, form, (ROWS,), "zeros"), stored)
+    assert torch.equal(mean[:4], stored)
+    assert torch.equal(zeros[:4], stored)
+    torch.testing.assert_close(mean[4:], stored.mean(0).expand(mean[4:].shape))
+    assert not zeros[4:].any()
+
+
+def resampled(table: Tensor, special: int, old: Shape, new: Shape) -> Tensor:
+    """What vision libraries do: the grid as a picture, resampled with antialiasing."""
+    picture = table[special:].reshape(*old, -1).permute(2, 0, 1)[None]
+    grid = interpolate(picture, new, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    return torch.cat([table[:special], grid.flatten(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("special", "old", "new", "known"),
+    [(1, (4, 4), (8, 8), False), (2, (8, 8), (4, 4), False), (0, (3, 3), (5, 5), False), (3, (4, 6), (8, 3), True)],
+)
+def test_places_in_a_picture_are_resampled_and_special_rows_kept(
+    special: int, old: Shape, new: Shape, known: bool
+) -> None:
+    before, after = (special + prod(old), 16), (special + prod(new), 16)
+    indexed = Indexed(0, "grid", (old, new)) if known else GRID
+    found = fit(Source("w", before), after, "table", (indexed,))
+    stored = weight(*before)
+    torch.testing.assert_close(numbers(found, stored), resampled(stored, special, old, new), rtol=1e-5, atol=1e-6)
+    assert losses(found.expr) == ("interpolated",)
+
+
+def test_a_grid_that_takes_another_width_too_says_both() -> None:
+    found = fit(Source("w", (17, 8)), (10, 4), "table", (GRID,))
+    steps = "first 1 rows kept, a grid of 4x4 resampled to 3x3, first 4 of 8 features"
+    assert found.note == f"w: [17, 8] to [10, 4], {steps}"
+    assert losses(found.expr) == ("cut", "interpolated")
+
+
+def test_a_grid_of_its_own_axes_is_resampled_along_each() -> None:
+    axes = Indexed(0, "grid", ((4,), (2,))), Indexed(1, "grid", ((4,), (6,)))
+    stored = weight(4, 4, 3)
+    got = numbers(fit(Source("w", (4, 4, 3)), (2, 6, 3), "table", axes), stored)
+    expected = interpolate(stored.permute(2, 0, 1)[None], (2, 6), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "indexed", "message"),
+    [
+        (1024, 2048, Indexed(0, "positions"), "2048 places in a sequence, of which the source knows 1024"),
+        (169, 81, Indexed(0, "relative"), "81 distances between places, and 169 in the source"),
+        (48, 64, Indexed(0, "patches"), "64 channels and places folded into one axis, and 48 in the source"),
+        (40, 70, GRID, "40 places in a picture and 70 of another, whose grids are not known and not square"),
+        (17, 12, Indexed(0, "grid", ((4, 4), (3, 3))), "17 places are 1 and a grid of 4x4, the target's 12 are 3 and"),
+    ],
+)
+def test_what_nothing_tells_is_refused(old: int, new: int, indexed: Indexed, message: str) -> None:
+    with pytest.raises(UnfitError, match=message):
+        fit(Source("w", (old, 8)), (new, 8), "table", (indexed,))
+
+
+def test_a_table_of_places_in_a_sequence_may_end_sooner() -> None:
+    found = fit(Source("w", (16, 8)), (12, 8), "table", (Indexed(0, "positions"),))
+    assert found.expr == Resize(Source("w", (16, 8)), (12, 8), ("leading", "keep"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from automatch.align.names.indexed import with_indexed
 from automatch.align.names.layers import layers_of
 from automatch.align.names.leftovers import constants, unmapped
 from automatch.align.names.lift import lift
@@ -68,7 +69,8 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
         changed = wholes(source.weights, target.weights, done, kept=_ruled(done, layers))
         changed |= normed(source.weights, target.weights, done | changed)
     done = _by_target(unmapped(first, done)) | done | changed
-    return Alignment(tuple(done[weight.name] for weight in target.weights), in_force(pairing.pairings, changed))
+    found = with_indexed([done[weight.name] for weight in target.weights], source.weights, target.weights)
+    return Alignment(found, in_force(pairing.pairings, changed))
 
 
 def _ruled(done: Mapping[str, Assignment], layers: LayerPolicy) -> frozenset[str]:
