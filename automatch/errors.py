@@ -29,6 +29,10 @@ class UnreadWarning(UserWarning):
     """Tensors of a checkpoint were left out, since nothing reads them and the mapping was made without them."""
 
 
+class CoincidenceWarning(UserWarning):
+    """Numbers were equal in the models that rules were learned from, so that the rules may mean any of them."""
+
+
 class TraceError(AutomatchError):
     """No rung of the tracing ladder could record the model."""
 

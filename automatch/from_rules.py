@@ -14,7 +14,11 @@ from automatch.trace import trace
 
 
 def adapt(
-    rules: RuleSet | str | os.PathLike[str], source: Any, target: Any, *, sizes: MappingABC[str, int] | None = None
+    rules: RuleSet | str | os.PathLike[str],
+    source: Any,
+    target: Any,
+    *,
+    sizes: MappingABC[str, int | str] | None = None,
 ) -> Mapping:
     """The mapping that rules give for two models of the family.
 
@@ -25,7 +29,7 @@ def adapt(
         source: Where weights come from: a module, a state dict, or the path of a checkpoint (with its `config.json`,
             where sizes are read from one).
         target: What they are for, in the same forms.
-        sizes: Sizes that are given rather than read, by name.
+        sizes: Sizes that are given, by name: numbers, or where they are to be read.
 
     Returns:
         A mapping with an entry for every key of the target. What the rules leave undetermined is unmapped, with the

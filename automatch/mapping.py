@@ -232,7 +232,7 @@ class Mapping:
 
         return Mapping(inverse(self._record, partial=partial))
 
-    def rules(self, *more: Mapping) -> RuleSet:
+    def rules(self, *more: Mapping, sizes: abc.Mapping[str, int | str] | None = None) -> RuleSet:
         """The smallest rules that reproduce the mapping, and that say what other models of the family are made of.
 
         Layer and expert numbers become patterns, how layers were paired a formula, head counts and sizes names of what
@@ -240,13 +240,18 @@ class Mapping:
 
         Args:
             more: Mappings between other models of the same two families: what one example leaves open, two may decide.
+            sizes: What sizes are that this example leaves open, because other numbers are equal to them: numbers, or
+                where they are read (`{"heads": "source.config.num_heads"}`). A `CoincidenceWarning` names them.
 
         Raises:
-            RulesError: Keys have braces, which stand for variables in rules.
+            RulesError: Keys have braces, which stand for variables in rules, or a size cannot be given.
         """
+        from automatch.rules.deciding import decided, warn_of_open
         from automatch.rules.learn import learn
 
-        return learn(self._record, *(mapping.record for mapping in more))
+        found = decided(learn(self._record, *(mapping.record for mapping in more)), sizes or {})
+        warn_of_open(found, stacklevel=3)
+        return found
 
 
 def load(path: str | os.PathLike[str]) -> Mapping:

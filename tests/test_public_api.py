@@ -56,7 +56,7 @@ SIGNATURES: dict[str, list[str]] = {
     "Mapping.save": ["self", "path"],
     "Mapping.summary": ["self"],
     "Mapping.check": ["self", "expected"],
-    "Mapping.rules": ["self", "more"],
+    "Mapping.rules": ["self", "more", "*, sizes=None"],
     "adapt": ["rules", "source", "target", "*, sizes=None"],
     "suggest": ["source", "target=None", "*, library=()"],
     "RuleSet.load": ["path"],

@@ -226,17 +226,25 @@ def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: Conver
 
 
 @app.command
-def rules(mapping: Path, /, *more: Path, output: Maybe = None) -> None:
+def rules(
+    mapping: Path,
+    /,
+    *more: Path,
+    output: Maybe = None,
+    size: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+) -> None:
     """Print a mapping as rules that hold for every layer, and for other models of the family.
 
     Args:
         mapping: The mapping file.
         more: Mappings between other models of the same two families: what one example leaves open, two may decide.
         output: Where to write the rules file, instead of printing it.
+        size: What a size is that was equal to others where the mapping was made: where it is read,
+            `heads=source.config.num_heads`, or its number. A star stands for several names. Repeatable.
     """
     from automatch.cli.ruling import learn
 
-    learn([mapping, *more], output)
+    learn([mapping, *more], output, size)
 
 
 @app.command
@@ -256,7 +264,7 @@ def adapt(
         source: The model that has the weights: a checkpoint, or a factory as for `match`; its code is not run.
         target: The model that needs them.
         output: The mapping file to write.
-        size: A size that is given rather than read, `heads=32`. Repeatable.
+        size: A size that is given, `heads=32`, or where it is to be read, `heads=source.config.num_heads`. Repeatable.
     """
     from automatch.cli.ruling import adapt as run
 
@@ -271,6 +279,7 @@ def export(
     to: Literal["python", "transformers"],
     output: Maybe = None,
     optional: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    size: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
 ) -> None:
     """Write rules as code that converts checkpoints: a plain function, or conversions for transformers 5.
 
@@ -279,10 +288,12 @@ def export(
         to: The form of the code.
         output: Where to write the module, instead of printing it.
         optional: The target pattern of a rule whose sources only some layers have. Repeatable.
+        size: What a size is that was equal to others where the rules come from, `heads=source.config.num_heads`, or its
+            number. Repeatable.
     """
     from automatch.cli.exporting import run
 
-    run(rules, to, output, optional)
+    run(rules, to, output, optional, size)
 
 
 @app.command

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from automatch.errors import InputsWarning
+from automatch.errors import CoincidenceWarning, InputsWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+_OWN = (InputsWarning, CoincidenceWarning)
 
 
 def show(parts: Sequence[RenderableType]) -> None:
@@ -37,14 +39,15 @@ def warn(sentence: str) -> None:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Print warnings about inputs as lines for people when the block ends; other warnings stay as they are."""
+    """Print warnings of automatch as lines for people when the block ends; other warnings stay as they are."""
     held: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", InputsWarning)
+        for own in _OWN:
+            warnings.simplefilter("always", own)
         others = warnings.showwarning
 
         def hold(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, InputsWarning):
+            if issubclass(category, _OWN):
                 held.append(str(message))
             else:
                 others(message, category, *place, **more)

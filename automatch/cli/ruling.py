@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from automatch.cli import statuses
-from automatch.cli.console import show
+from automatch.cli.console import show, warnings_as_lines
 from automatch.cli.gathering import gathered
 from automatch.cli.matching import writable
 from automatch.cli.sides import make, request
@@ -19,15 +19,18 @@ from automatch.report.summary import summary
 from automatch.rules.ruleset import RuleSet
 
 
-def learn(mappings: Sequence[Path], output: Path | None) -> None:
+def learn(mappings: Sequence[Path], output: Path | None, sizes: Sequence[str] = ()) -> None:
     """Learn rules from mapping files, and print or write them.
 
     Raises:
         AutomatchError: Files cannot be read, or the output has nowhere to go; all of it is said.
     """
     steps: list[Any] = [partial(load, path) for path in mappings]
-    first, *more = gathered([*steps, *([partial(writable, output)] if output is not None else [])])[: len(mappings)]
-    rules = first.rules(*more)
+    steps += [partial(given, sizes), *([partial(writable, output)] if output is not None else [])]
+    found = gathered(steps)
+    first, *more = found[: len(mappings)]
+    with warnings_as_lines():
+        rules = first.rules(*more, sizes=found[len(mappings)])
     if output is None:
         print(rules, end="")
         return
@@ -48,11 +51,11 @@ def adapt(rules: Path, source: str, target: str, output: Path, sizes: Sequence[s
         partial(RuleSet.load, rules),
         lambda: made("source", source),
         lambda: made("target", target),
-        partial(_sizes, sizes),
+        partial(given, sizes),
         partial(writable, output),
     ]
-    chosen, ours, theirs, given, _ = gathered(steps)
-    mapping = adapted(chosen, ours, theirs, sizes=given)
+    chosen, ours, theirs, known, _ = gathered(steps)
+    mapping = adapted(chosen, ours, theirs, sizes=known)
     mapping.save(output)
     show(summary(mapping.record))
     print(f"\nwrote {output}")
@@ -68,16 +71,22 @@ def made(which: Any, reference: str) -> Any:
     return make(request(which, reference, None, ()), "meta")[0]
 
 
-def _sizes(words: Sequence[str]) -> dict[str, int]:
-    """Sizes from `name=number`."""
-    found: dict[str, int] = {}
+def given(words: Sequence[str]) -> dict[str, int | str]:
+    """Sizes from `name=number` or `name=reading`.
+
+    Raises:
+        RulesError: A word is neither; all of them are listed.
+    """
+    found: dict[str, int | str] = {}
     problems: list[str] = []
     for word in words:
-        name, equals, number = word.partition("=")
-        if equals and name and number.isascii() and number.isdecimal():
-            found[name] = int(number)
+        name, equals, value = word.partition("=")
+        if equals and name and value:
+            found[name] = int(value) if value.isascii() and value.isdecimal() else value
         else:
             problems.append(repr(word))
     if problems:
-        raise together(RulesError, "--size is written as heads=32; this is not:", problems)
+        raise together(
+            RulesError, "--size is written as heads=32 or heads=source.config.num_heads; this is not:", problems
+        )
     return found

@@ -17,11 +17,12 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias, get_args
 
 from automatch.exporters.python import to_python
 from automatch.exporters.transformers import to_transformers
+from automatch.rules.deciding import decided, plain, refuse_open
 from automatch.rules.ruleset import RuleSet
 
 Form: TypeAlias = Literal["python", "transformers"]
@@ -29,7 +30,9 @@ Form: TypeAlias = Literal["python", "transformers"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
-def export(rules: RuleSet, form: Form, optional: Collection[str] = ()) -> str:
+def export(
+    rules: RuleSet, form: Form, optional: Collection[str] = (), sizes: Mapping[str, int | str] | None = None
+) -> str:
     """The source of a module that does what rules say.
 
     Args:
@@ -39,10 +42,14 @@ def export(rules: RuleSet, form: Form, optional: Collection[str] = ()) -> str:
         optional: Targets, as they stand in the rules, whose source some layers or checkpoints lack; see `to_python`.
             Rules that say so themselves (`partial`) need not be named. transformers looks for nothing that is not
             there, and needs no telling.
+        sizes: What sizes are that the rules leave open: numbers, or where they are read; see `decided`.
 
     Raises:
-        RulesError: The form cannot express some rules; all are listed.
+        RulesError: The form cannot express some rules, or sizes are open that were equal where the rules come from; all
+            are listed.
     """
+    rules = plain(decided(rules, sizes or {}))
+    refuse_open(rules, "code")
     if form == "transformers":
         return to_transformers(rules)
     some = [str(rule.target) for rule in rules.rules if rule.partial]

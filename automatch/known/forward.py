@@ -11,13 +11,13 @@ from automatch.core.mapping import Side
 from automatch.errors import RulesError
 from automatch.known.blocks import in_blocks
 from automatch.rules import pattern as patterns
-from automatch.rules.adapt import sizes_of
 from automatch.rules.build import Scope, shape_of
 from automatch.rules.formula import Binary, Formula, Name, Number
 from automatch.rules.measure import Measure
 from automatch.rules.pattern import Choice, Hole, Pattern
 from automatch.rules.ruleset import Rule, RuleSet
 from automatch.rules.terms import Fill, Fit, Join, Term, children, keys
+from automatch.rules.used import sizes_of
 
 Words = Mapping[str, str]
 

@@ -11,17 +11,17 @@ from automatch.core.expr import Expr, text
 from automatch.core.graph import Weight
 from automatch.core.mapping import Entry, Evidence, MappingRecord, Side, Status
 from automatch.errors import RulesError, together
-from automatch.rules import formula as formulas
 from automatch.rules import pattern as patterns
 from automatch.rules.build import Scope, build
+from automatch.rules.deciding import decided
 from automatch.rules.measure import Measure
 from automatch.rules.ones import grown
 from automatch.rules.pattern import Choice, Hole
-from automatch.rules.ruleset import Derived, Rule, RuleSet, Size
+from automatch.rules.ruleset import Rule, RuleSet
 from automatch.rules.spell import normal
 from automatch.rules.splitting import split
-from automatch.rules.terms import formulas as formulas_in
 from automatch.rules.terms import keys as keys_in
+from automatch.rules.used import sizes_of
 
 MOST = 512
 """More ways to read a rule's sizes than that are not tried."""
@@ -92,7 +92,7 @@ def _freedom(rule: Rule) -> tuple[int, int]:
     return sum(isinstance(p, Hole) for p in pieces), sum(isinstance(p, Choice) for p in pieces)
 
 
-def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int] | None = None) -> MappingRecord:
+def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int | str] | None = None) -> MappingRecord:
     """The mapping that rules give for two models.
 
     Every key of the target is made by the rule that fits it. Where a size can be read in several ways, the way is
@@ -103,7 +103,7 @@ def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int] |
         rules: The rules.
         source: The source's keys and sizes.
         target: The target's.
-        sizes: Sizes that are given rather than read, by name.
+        sizes: Sizes that are given rather than read, by name: numbers, or where they are read (see `decided`).
 
     Returns:
         An entry for every key of the target. None is more than `structural`: nothing was run.
@@ -112,8 +112,8 @@ def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int] |
         RulesError: A given size is none of the rules', or the source has none of the keys that the rules speak of;
             where these are the target's own keys, the message says so.
     """
-    _refuse_unknown(rules, sizes or {})
-    measure = Measure(source, target, rules.sizes, sizes)
+    rules = decided(rules, sizes or {})
+    measure = Measure(source, target, rules.sizes)
     choosing = _Choosing(rules)
     found = {key: _found(choosing, key, weight, measure) for key, weight in measure.target.weights.items()}
     _refuse_foreign(found, rules, measure)
@@ -124,13 +124,6 @@ def adapt(rules: RuleSet, source: Side, target: Side, sizes: Mapping[str, int] |
         entries = tuple(_doubted(entry, doubt) for entry in entries)
     named = f"rules from {rules.source or 'a source'} to {rules.target or 'a target'}"
     return MappingRecord(source, target, entries, notes=(f"made by {named}; nothing was run", *rules.notes))
-
-
-def _refuse_unknown(rules: RuleSet, given: Mapping[str, int]) -> None:
-    known = [size.name for size in rules.sizes]
-    strange = [name for name in given if name not in known]
-    if strange:
-        raise RulesError(f"the rules have no size {', '.join(strange)}; they have {', '.join(known) or 'none'}")
 
 
 def _found(choosing: _Choosing, key: str, weight: Weight, measure: Measure) -> _Found:
@@ -169,30 +162,6 @@ def _ways(
             continue
         ways.append(_Way(tuple(sizes.items()), expr))
     return _Found(rule, tuple(ways), "" if ways else problem, tuple(several.items()))
-
-
-def sizes_of(rule: Rule, rules: RuleSet) -> tuple[str, ...]:
-    """The sizes that a rule speaks of, its variables aside."""
-    if rule.term is None:
-        return ()
-    known = {size.name for size in rules.sizes}
-    mentioned = [name for formula in formulas_in(rule.term) for name in formulas.names(formula)]
-    mentioned += [name for key in keys_in(rule.term) for name in key.variables]
-    return tuple(name for name in dict.fromkeys(mentioned) if name in known)
-
-
-def used_sizes(rules: Sequence[Rule], sizes: Sequence[Size]) -> tuple[Size, ...]:
-    """The sizes that rules speak of, by order of first use, with those that these are derived from after them."""
-    every = RuleSet("", "", tuple(rules), tuple(sizes))
-    known = {size.name: size for size in sizes}
-    names = list(dict.fromkeys(name for rule in rules for name in sizes_of(rule, every)))
-    for name in names:  # grows as it goes
-        readings = (*known[name].readings, *known[name].otherwise)
-        inner = [
-            each for reading in readings if isinstance(reading, Derived) for each in formulas.names(reading.formula)
-        ]
-        names += [each for each in dict.fromkeys(inner) if each not in names]
-    return tuple(known[name] for name in names)
 
 
 def _agreed(found: Mapping[str, _Found]) -> dict[str, set[int]]:
@@ -250,7 +219,9 @@ def _ambiguous(exprs: list[Expr], found: _Found) -> str:
     open_ones = [
         f"{name} may be {' or '.join(map(str, values))}" for name, values in choices.items() if len(values) > 1
     ]
-    return f"{'; '.join(open_ones)}: give the size, or edit the rules ({text(exprs[0])}, or {text(exprs[1])})"
+    names = [name for name, values in choices.items() if len(values) > 1]
+    how = f"give the size (--size {names[0]}=NUMBER), or edit the rules" if names else "edit the rules"
+    return f"{'; '.join(open_ones)}: {how} ({text(exprs[0])}, or {text(exprs[1])})"
 
 
 def _refuse_foreign(found: Mapping[str, _Found], rules: RuleSet, measure: Measure) -> None:

@@ -10,8 +10,9 @@ from automatch.core.expr import Expr
 from automatch.core.mapping import Entry, MappingRecord, Status
 from automatch.errors import RulesError, together
 from automatch.lift.keys import Keys
-from automatch.rules.adapt import adapt, used_sizes
+from automatch.rules.adapt import adapt
 from automatch.rules.coverage import partial
+from automatch.rules.deciding import open_line, open_sizes
 from automatch.rules.depths import Depths
 from automatch.rules.folding import Group, Seen, fold
 from automatch.rules.ones import ones_of
@@ -24,6 +25,7 @@ from automatch.rules.spell import normal, spelled
 from automatch.rules.splitting import numbered
 from automatch.rules.terms import Term
 from automatch.rules.ties import untied
+from automatch.rules.used import used_sizes
 
 _SURENESS: tuple[Status, ...] = ("proved", "structural", "guessed", "unmapped")
 
@@ -75,7 +77,8 @@ def learn(record: MappingRecord, *more: MappingRecord) -> RuleSet:
     found = RuleSet(
         record.source.name, record.target.name, rules, used, notes, ones_of(records, sizing.candidates.measures)
     )
-    return _checked(found, records)
+    notes = (*notes, *map(open_line, open_sizes(found)))
+    return _checked(replace(found, notes=notes), records)
 
 
 def _tied(groups: Sequence[Group], records: Sequence[MappingRecord]) -> set[str]:

@@ -33,18 +33,14 @@ class Measure:
         source: The source.
         target: The target.
         sizes: What there is to be read.
-        given: Numbers that are known, by the name of the size; these are not read.
     """
 
-    def __init__(
-        self, source: Side, target: Side, sizes: Sequence[Size] = (), given: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, source: Side, target: Side, sizes: Sequence[Size] = ()) -> None:
         """Index both sides' keys."""
         self.source: Keys = numbered(source.weights)
         self.target: Keys = numbered(target.weights)
         self._carried = {"source": dict(source.sizes), "target": dict(target.sizes)}
         self._sizes = {size.name: size for size in sizes}
-        self._given = dict(given or {})
         self._starred: dict[tuple[str, str], list[str]] = {}
 
     def values(self, name: str, words: Mapping[str, str], depth: int = 0) -> tuple[int, ...]:
@@ -60,8 +56,6 @@ class Measure:
         """
         if depth > _DEEPEST:
             raise RulesError(f"size {name} is derived from itself")
-        if name in self._given:
-            return (self._given[name],)
         size = self._sizes[name]
         if not size.readings:
             return () if size.example is None else (size.example,)

@@ -15,6 +15,9 @@ from automatch.mapping import Mapping
 from automatch.prove import prove
 from fixtures.layouts import LAYOUTS, Layouts
 
+# equal numbers in small models are wanted here; that they are warned of is tested in test_deciding.py
+pytestmark = pytest.mark.filterwarnings("ignore::automatch.errors.CoincidenceWarning")
+
 NAMED = {layouts.name: layouts for layouts in LAYOUTS}
 
 

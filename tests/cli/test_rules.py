@@ -139,7 +139,10 @@ def test_everything_that_is_wrong_is_an_error_with_the_next_step(
     assert main(["adapt", str(tmp_path / "none.toml"), *models, *out]) == 2
     assert "none.toml" in capsys.readouterr().err
     assert main(["adapt", str(rules), *models, *out, "--size", "heads"]) == 2
-    assert "--size is written as heads=32; this is not:\n  'heads'" in capsys.readouterr().err
+    assert (
+        "--size is written as heads=32 or heads=source.config.num_heads; this is not:\n  'heads'"
+        in capsys.readouterr().err
+    )
     assert main(["adapt", str(rules), *models, *out, "--size", "heads=2"]) == 2
     assert "the rules have no size heads; they have none" in capsys.readouterr().err
     assert main(["adapt", str(rules), f"{code}:other", f"{code}:large_new", *out]) == 2

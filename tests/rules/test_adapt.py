@@ -89,11 +89,13 @@ def test_where_several_readings_fit_the_size_has_to_be_given() -> None:
     (entry,) = adapt(rules(AMBIGUOUS), *sides).entries
     assert entry.status == "unmapped"
     assert entry.evidence.reasons == (
-        "heads may be 6 or 2: give the size, or edit the rules (rotary_pairs(q, heads=6), or rotary_pairs(q, heads=2))",
+        "heads may be 6 or 2: give the size (--size heads=NUMBER), or edit the rules (rotary_pairs(q, heads=6), or "
+        "rotary_pairs(q, heads=2))",
     )
-    (given,) = adapt(rules(AMBIGUOUS), *sides, {"heads": 2}).entries
-    assert given.expr is not None
-    assert (text(given.expr), given.status) == ("rotary_pairs(q, heads=2)", "structural")
+    for meant in (2, "source.config.kv_heads"):
+        (given,) = adapt(rules(AMBIGUOUS), *sides, {"heads": meant}).entries
+        assert given.expr is not None
+        assert (text(given.expr), given.status) == ("rotary_pairs(q, heads=2)", "structural")
 
 
 def test_readings_that_agree_leave_nothing_open() -> None:

@@ -81,13 +81,6 @@ def test_derived_sizes_take_every_value_of_what_they_come_from() -> None:
     assert measure.values("open", {}) == ()
 
 
-def test_given_numbers_are_not_read() -> None:
-    measure = Measure(SOURCE, TARGET, SIZES, {"heads": 2, "open": 3})
-    assert measure.values("heads", {}) == (2,)
-    assert measure.values("wide", {}) == (20,)
-    assert measure.values("open", {}) == (3,)
-
-
 def test_a_size_derived_from_itself_is_refused() -> None:
     with pytest.raises(RulesError, match="is derived from itself"):
         Measure(SOURCE, TARGET, SIZES).values("circle", {})

@@ -8,6 +8,9 @@ from automatch.rules.adapt import adapt
 from automatch.rules.spell import normal
 from tests.answers import PAIR, full, small
 
+# equal numbers in small models are wanted here; that they are warned of is tested in test_deciding.py
+pytestmark = pytest.mark.filterwarnings("ignore::automatch.errors.CoincidenceWarning")
+
 OPEN = {"placed": 8}
 """Pairs whose small models leave sizes open, and how many keys that leaves undetermined."""
 

@@ -13,6 +13,9 @@ from automatch.rules.learn import learn
 from automatch.rules.spell import normal
 from tests.rules.sides import mapping, side, texts
 
+# equal numbers in small models are wanted here; that they are warned of is tested in test_deciding.py
+pytestmark = pytest.mark.filterwarnings("ignore::automatch.errors.CoincidenceWarning")
+
 Make = Callable[..., MappingRecord]
 
 
