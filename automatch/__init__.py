@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from automatch.checkpoint.digests import verify
     from automatch.conversion.convert import convert
     from automatch.conversion.load import load_into
     from automatch.errors import AutomatchError
@@ -33,6 +34,7 @@ __all__ = [
     "load_into",
     "match",
     "suggest",
+    "verify",
 ]
 
 # Imported on first use: `import automatch` and `automatch --help` do not pay for torch.
@@ -46,6 +48,7 @@ _HOMES = {
     "load_into": "automatch.conversion.load",
     "match": "automatch.matching",
     "suggest": "automatch.suggesting",
+    "verify": "automatch.checkpoint.digests",
 }
 
 

@@ -45,11 +45,21 @@ SIGNATURES: dict[str, list[str]] = {
         "*, tied='each'",
         "*, name='model'",
         "*, allow_unread=None",
+        "*, checksums=True",
+        "*, digests=False",
         "*, format='safetensors'",
         "*, progress=None",
     ],
     "load": ["path"],
-    "load_into": ["model", "checkpoint", "mapping", "*, entry=None", "*, strict=True", "*, allow_unread=()"],
+    "load_into": [
+        "model",
+        "checkpoint",
+        "mapping",
+        "*, entry=None",
+        "*, strict=True",
+        "*, allow_unread=()",
+        "*, checksums=True",
+    ],
     "Mapping": ["record"],
     "Mapping.load": ["path"],
     "Mapping.apply": ["self", "state_dict", "*, allow_unread=None"],
@@ -58,6 +68,7 @@ SIGNATURES: dict[str, list[str]] = {
     "Mapping.check": ["self", "expected"],
     "Mapping.rules": ["self", "more", "*, sizes=None"],
     "adapt": ["rules", "source", "target", "*, sizes=None"],
+    "verify": ["checkpoint", "*, entry=None"],
     "suggest": ["source", "target=None", "*, library=()"],
     "RuleSet.load": ["path"],
     "RuleSet.save": ["self", "path"],
@@ -85,7 +96,7 @@ def found(path: str) -> Any:
 
 
 def test_the_public_names_are_these() -> None:
-    functions = ["adapt", "convert", "load", "load_into", "match", "suggest"]
+    functions = ["adapt", "convert", "load", "load_into", "match", "suggest", "verify"]
     assert automatch.__all__ == ["AutomatchError", "Mapping", "RuleSet", "__version__", *functions]
     assert all(hasattr(automatch, name) for name in automatch.__all__)
 

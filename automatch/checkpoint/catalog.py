@@ -12,6 +12,23 @@ from automatch.core.graph import Shape, Weight
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Consecutive bytes of an archive that have one checksum, of which a block is all or a part.
+
+    Attributes:
+        name: What the archive calls it.
+        offset: Where in the file its first byte lies.
+        nbytes: How many bytes it has.
+        crc: Their CRC-32; None where the archive was saved without.
+    """
+
+    name: str
+    offset: int
+    nbytes: int
+    crc: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """One block of entries in a file: consecutive bytes, row by row.
 
@@ -21,6 +38,7 @@ class Stored:
         dtype: Its dtype as torch prints it, without the prefix; one of `automatch.checkpoint.dtypes`.
         file: The file that holds it.
         offset: Where in the file its first byte lies.
+        record: What it is a part of that has a checksum; None in formats that have none.
     """
 
     name: str
@@ -28,6 +46,7 @@ class Stored:
     dtype: str
     file: Path
     offset: int
+    record: Record | None = None
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,7 @@ from automatch.checkpoint.dtypes import BY_NAME, count_bytes, dtype_name
 from automatch.checkpoint.entries import choose, no_tensors
 from automatch.checkpoint.index import stays_inside
 from automatch.checkpoint.reading import Files
-from automatch.checkpoint.torch_file import placed, read
+from automatch.checkpoint.torch_file import placed, read, unchecked
 from automatch.core.expr import Expr
 from automatch.core.graph import Shape, Weight
 from automatch.errors import CheckpointError, together
@@ -75,7 +75,7 @@ def open_distributed(folder: Path, entry: str | None = None) -> Catalog:
         {leaf.name.removeprefix(prefix): _joined(leaf, chunks[leaf.name], read_in, path) for leaf in leaves},
         {block: stored for block, (_, stored) in read_in.items()},
         tuple(dict.fromkeys([path, *(stored.file for _, stored in read_in.values())])),
-        (*choice.notes, *no_tensors(left)),
+        (*choice.notes, *no_tensors(left), *unchecked(stored for _, stored in read_in.values())),
     )
 
 

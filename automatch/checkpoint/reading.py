@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from automatch.checkpoint.catalog import Record, Stored
 from automatch.errors import CheckpointError
 from automatch.interruption import let_through
 
 _MOST = 64
+_STRETCH = 4 * 1024 * 1024
+"""Bytes that are held against a checksum at a time."""
 
 
 class Files:
@@ -19,6 +23,7 @@ class Files:
 
     Attributes:
         bytes_read: How many bytes `read_into` has read.
+        checks: Whether `verify` looks at checksums.
 
     Example:
         >>> memory = bytearray(5)
@@ -28,13 +33,16 @@ class Files:
         (bytearray(b'Bytes'), 5)
     """
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = _MOST, checks: bool = True) -> None:
         """Nothing is open yet.
 
         Args:
             most: How many files may be open at a time.
+            checks: Whether `verify` looks at checksums.
         """
         self.bytes_read = 0
+        self.checks = checks
+        self._verified: set[tuple[Path, Record]] = set()
         self._most = most
         self._open: OrderedDict[Path, int] = OrderedDict()
 
@@ -64,6 +72,39 @@ class Files:
             let_through(error)
             raise _unreadable(path, error) from error
         return self._open[path]
+
+    def verify(self, block: Stored) -> None:
+        """Hold a block's bytes, and all that share its checksum, against it: once, and only if there is one.
+
+        What is read here is what is read again at once, by then from the system's memory.
+
+        Raises:
+            CheckpointError: They are other bytes than when they were saved, or the file ends too early.
+        """
+        record = block.record
+        if not self.checks or record is None or record.crc is None or (block.file, record) in self._verified:
+            return
+        if self.crc(block.file, record) != record.crc:
+            raise CheckpointError(
+                f"{block.file}: {record.name}, which holds {block.name}, does not have the checksum that the archive "
+                "says: its bytes are not those that were saved.\n"
+                "Next: fetch the file again. --no-checksums (checksums=False) reads it as it is."
+            )
+        self._verified.add((block.file, record))
+
+    def crc(self, path: Path, record: Record) -> int:
+        """The CRC-32 of a record's bytes as they are; they do not count as read.
+
+        Raises:
+            CheckpointError: The file cannot be read, or ends too early.
+        """
+        memory, crc, counted = bytearray(min(_STRETCH, record.nbytes)), 0, self.bytes_read
+        for start in range(0, record.nbytes, _STRETCH):
+            part = memoryview(memory)[: min(_STRETCH, record.nbytes - start)]
+            self.read_into(path, record.offset + start, part)
+            crc = zlib.crc32(part, crc)
+        self.bytes_read = counted
+        return crc
 
     def read_into(self, path: Path, offset: int, memory: memoryview) -> None:
         """Fill memory with a file's bytes from a place on.

@@ -19,6 +19,7 @@ import torch
 from torch._weights_only_unpickler import Unpickler
 from torch.storage import TypedStorage, UntypedStorage
 
+from automatch.checkpoint.catalog import Record
 from automatch.interruption import let_through
 
 ZIP = b"PK\x03\x04"
@@ -39,19 +40,6 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """Consecutive bytes of a file: one storage.
-
-    Attributes:
-        offset: Where in the file it begins.
-        nbytes: How long it is.
-    """
-
-    offset: int
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Archive:
     """An unpickled file without its numbers.
 
@@ -61,10 +49,10 @@ class Archive:
     """
 
     content: object
-    regions: Mapping[int, Region]
+    regions: Mapping[int, Record]
     storages: tuple[UntypedStorage, ...]  # kept, because `regions` knows them by their addresses
 
-    def region(self, tensor: torch.Tensor) -> Region | None:
+    def region(self, tensor: torch.Tensor) -> Record | None:
         """Where a tensor's storage lies; None where it has none in the file."""
         return self.regions.get(tensor.untyped_storage()._cdata)
 
@@ -186,12 +174,14 @@ def _read_zip(file: _File, offset: int, length: int) -> Archive:
     storages = _Storages()
     pickled = _content(file, records.get(f"{root}/data.pkl"), length)
     content = _unpickled(io.BytesIO(pickled), storages.met)
-    regions: dict[int, Region] = {}
+    regions: dict[int, Record] = {}
     for key, storage in storages.by_key.items():
-        begin, nbytes = _place(file, records.get(f"{root}/data/{key}"), length)
+        record = records.get(f"{root}/data/{key}")
+        begin, nbytes = _place(file, record, length)
         if nbytes < storages.told[key][0]:
             raise Damaged(f"storage {key} should have {storages.told[key][0]} bytes, the file holds {nbytes}")
-        regions[storage._cdata] = Region(offset + begin, nbytes)
+        crc = record.CRC if record is not None else 0
+        regions[storage._cdata] = Record(f"{root}/data/{key}", offset + begin, nbytes, crc or None)
     return Archive(content, regions, tuple(storages.by_key.values()))
 
 
@@ -237,13 +227,13 @@ def _read_stream(file: _File, offset: int, length: int) -> Archive:
     keys = _unpickled(file, _no_storage)
     if not isinstance(keys, list) or set(storages.by_key) != set(keys) or len(keys) > len(set(keys)):
         raise Damaged("its list of storages is not that of its tensors")
-    regions: dict[int, Region] = {}
+    regions: dict[int, Record] = {}
     for key in keys:
         nbytes, width = storages.told[key]
         count = int.from_bytes(file.read(8), "little")
         if count * width != nbytes:
             raise Damaged(f"storage {key} should have {nbytes} bytes, the file holds {count * width}")
-        regions[storages.by_key[key]._cdata] = Region(offset + file.tell(), nbytes)
+        regions[storages.by_key[key]._cdata] = Record(key, offset + file.tell(), nbytes, None)
         if file.seek(nbytes, os.SEEK_CUR) > length:
             raise Damaged(f"storage {key} ends at byte {file.tell()} of {length}")
     return Archive(content, regions, tuple(storages.by_key.values()))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 
-from automatch.checkpoint.catalog import Catalog, Stored
+from automatch.checkpoint.catalog import Catalog, Record, Stored
 from automatch.checkpoint.dtypes import BY_NAME, dtype_name
 from automatch.checkpoint.entries import Choice, choose, no_tensors
 from automatch.checkpoint.strides import Placed, fits, place
-from automatch.checkpoint.torch_archive import Archive, Damaged, Region, read_archive
+from automatch.checkpoint.torch_archive import Archive, Damaged, read_archive
 from automatch.core.expr import Expr
 from automatch.core.graph import Shape, Weight
 from automatch.errors import CheckpointError, together
@@ -77,7 +77,7 @@ def measure(value: object) -> tuple[Shape, int] | None:
     return (tuple(value.shape), value.numel() * value.element_size()) if isinstance(value, torch.Tensor) else None
 
 
-def _in_region(name: str, tensor: torch.Tensor, region: Region, path: Path) -> tuple[Expr, Stored] | str:
+def _in_region(name: str, tensor: torch.Tensor, region: Record, path: Path) -> tuple[Expr, Stored] | str:
     size = tensor.element_size()
     shape, strides, first = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
     room = region.nbytes // size
@@ -86,7 +86,7 @@ def _in_region(name: str, tensor: torch.Tensor, region: Region, path: Path) -> t
     found: Placed | None = place(name, shape, strides, first, room)
     if found is None:
         return f"of shape {list(shape)} has strides {list(strides)}, so it is no block; save it with .contiguous()"
-    block = Stored(name, found.block, dtype_name(tensor.dtype), path, region.offset + found.start * size)
+    block = Stored(name, found.block, dtype_name(tensor.dtype), path, region.offset + found.start * size, region)
     return found.view, block
 
 
@@ -110,8 +110,22 @@ def _catalog(path: Path, archive: Archive, choice: Choice) -> Catalog:
         {key: places[first[key]][0] for key in places},
         {name: places[name][1] for name, *_ in tied.values()},
         (path,),
-        (*choice.notes, *no_tensors([str(key) for key in choice.content if key not in tensors])),
+        (
+            *choice.notes,
+            *no_tensors([str(key) for key in choice.content if key not in tensors]),
+            *unchecked([block for _, block in places.values()]),
+        ),
     )
+
+
+def unchecked(blocks: Iterable[Stored]) -> tuple[str, ...]:
+    """The note that numbers have no checksums, so that damage to them cannot be noticed; none where all have."""
+    records = dict.fromkeys(block.record for block in blocks if block.record is not None and block.record.nbytes)
+    without = sum(record.crc is None for record in records)
+    if not without:
+        return ()
+    which = "without checksums" if without == len(records) else f"with checksums for all but {without} storages"
+    return (f"saved {which}, so that damage to its numbers cannot be noticed",)
 
 
 def _named_tensors(choice: Choice) -> Iterator[tuple[str, torch.Tensor]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -226,6 +227,19 @@ def apply(mapping: Path, checkpoint: Path, /, *, output: Output, options: Conver
 
 
 @app.command
+def verify(checkpoint: Path, /, *, entry: str | None = None) -> int:
+    """Hold a checkpoint against the digests, or checksums, that were written with it; exit status 1 if it is damaged.
+
+    Args:
+        checkpoint: What `convert --digests` wrote, or an archive of `torch.save`.
+        entry: The entry of a .pt, .pth or .bin file that is meant, where there are several.
+    """
+    from automatch.cli.verifying import run
+
+    return run(checkpoint, entry)
+
+
+@app.command
 def rules(
     mapping: Path,
     /,
@@ -354,7 +368,8 @@ def _convert(checkpoint: Path, mapping: Path, output: Path, chosen: ConvertOptio
     from automatch.cli.converting import run
     from automatch.conversion.convert import Options
 
-    options = Options(chosen.dtype, chosen.max_shard_size, chosen.entry, chosen.tied, chosen.name, chosen.allow_unread)
+    names = [field.name for field in fields(Options)]  # the same on both sides
+    options = Options(**{name: getattr(chosen, name) for name in names})
     run(checkpoint, mapping, output, options, format=chosen.format, dry_run=chosen.dry_run, quiet=not chosen.progress)
 
 

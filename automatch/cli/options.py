@@ -15,6 +15,7 @@ Maybe = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Flag = Annotated[bool, Parameter(show_default=False)]
 Shapes = Annotated[tuple[str, ...], Parameter(show_default=False)]
 Run = Annotated[bool, Parameter(negative="--no-run")]
+Checks = Annotated[bool, Parameter(negative="--no-checksums")]
 Progress = Annotated[bool, Parameter(negative=["--no-progress", "--quiet"])]
 
 
@@ -60,6 +61,8 @@ class ConvertOptions:
         tied: Write tensors that the target ties under each of their keys, as load_state_dict wants them, or once.
         name: What the names of files in a folder begin with; diffusers looks for diffusion_pytorch_model.
         allow_unread: A pattern (ema.*) of tensors that may be left out though the mapping never knew them. Repeatable.
+        checksums: Hold the numbers of a .pt archive against the checksums in it.
+        digests: Write a SHA-256 of every tensor into the files, for `verify`.
         format: safetensors, or dcp for a folder of torch.distributed.checkpoint.
         dry_run: Print what would be done, and write nothing.
         progress: Show progress on stderr; --quiet is another spelling of --no-progress.
@@ -71,6 +74,8 @@ class ConvertOptions:
     tied: Literal["each", "once"] = "each"
     name: str = "model"
     allow_unread: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    checksums: Checks = True
+    digests: Flag = False
     format: Literal["safetensors", "dcp"] = "safetensors"
     dry_run: Flag = False
     progress: Progress = True

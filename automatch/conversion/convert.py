@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from automatch.apply.fit import warn_of
+from automatch.checkpoint.catalog import Catalog
 from automatch.checkpoint.open import open_checkpoint
 from automatch.conversion.job import SUFFIX, Job, make_job
 from automatch.conversion.plan import Plan, Tied, make_plan
 from automatch.conversion.run import Progress, run
 from automatch.conversion.shards import parse_size
+from automatch.core.mapping import MappingRecord
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.errors import CheckpointError
 from automatch.interruption import of_caller
@@ -34,6 +36,8 @@ class Options:
     tied: Tied = "each"
     name: str = "model"
     allow_unread: tuple[str, ...] | None = None
+    checksums: bool = True
+    digests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,22 @@ def prepare(
     if not options.name or "/" in options.name or "\\" in options.name or options.name.startswith("."):
         raise CheckpointError(f"{options.name!r} cannot begin the names of files; use a name such as model")
     catalog = open_checkpoint(checkpoint, entry=options.entry)
-    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied, allow_unread=options.allow_unread)
+    plan = planned(record, catalog, options)
     size = options.max_shard_size
     limit = parse_size(size) if size is not None else None if place.suffix == SUFFIX else FOLDER_LIMIT
-    return make_job(plan, record, place, options.name, limit)
+    return make_job(plan, record, place, options.name, limit, digests=options.digests)
+
+
+def planned(record: MappingRecord, catalog: Catalog, options: Options) -> Plan:
+    """The plan for a checkpoint, with what the options say of it."""
+    return make_plan(
+        record,
+        catalog,
+        dtype=options.dtype,
+        tied=options.tied,
+        allow_unread=options.allow_unread,
+        checksums=options.checksums,
+    )
 
 
 def named_place(out: str | os.PathLike[str]) -> Path:
@@ -85,6 +101,8 @@ def convert(
     tied: Tied = "each",
     name: str = "model",
     allow_unread: Sequence[str] | None = None,
+    checksums: bool = True,
+    digests: bool = False,
     format: Format = "safetensors",
     progress: Progress | None = None,
 ) -> Converted:
@@ -107,6 +125,9 @@ def convert(
         name: What the names of files in a folder begin with; `diffusers` looks for `diffusion_pytorch_model`.
         allow_unread: Patterns (`"ema.*"`) of tensors that may be left out though the mapping never knew them; others
             are an error then. None leaves out all of them, with a warning (`UnreadWarning`).
+        checksums: Whether the numbers of a `torch.save` archive are held against the checksums in it, which costs a
+            read of what is read anyway. An archive that was saved without says so in the plan's notes.
+        digests: Whether every file carries a SHA-256 of each of its tensors in its metadata, for `verify`.
         format: `"safetensors"`, or `"dcp"` for a folder of `torch.distributed.checkpoint`.
         progress: Is told of every part written.
 
@@ -114,13 +135,14 @@ def convert(
         What was written.
 
     Raises:
-        CheckpointError: The checkpoint is damaged or of no known format, or the output cannot be written; nothing is
-            under its name then.
+        CheckpointError: The checkpoint is damaged (or a checksum is wrong) or of no known format, or the output cannot
+            be written; nothing is under its name then.
         MappingError: The checkpoint does not fit the mapping: keys are missing or have other shapes, hold another kind
             of numbers or numbers whose scale nothing reads, are read by nothing and not allowed to be, or are tied and
             hold different values. All of them are listed.
     """
-    options = Options(dtype, max_shard_size, entry, tied, name, None if allow_unread is None else tuple(allow_unread))
+    allowed = None if allow_unread is None else tuple(allow_unread)
+    options = Options(dtype, max_shard_size, entry, tied, name, allowed, checksums, digests)
     progress = None if progress is None else of_caller(progress)
     if format == "dcp":
         from automatch.conversion.distributed import convert_distributed

@@ -33,9 +33,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from automatch.checkpoint.dtypes import BY_NAME, count_bytes
 from automatch.checkpoint.open import open_checkpoint
 from automatch.checkpoint.reading import Files
-from automatch.conversion.convert import Converted, Options, named_place
+from automatch.conversion.convert import Converted, Options, named_place, planned
 from automatch.conversion.making import make_box
-from automatch.conversion.plan import Item, Plan, make_plan
+from automatch.conversion.plan import MAPPING_FILE, Item, Plan
 from automatch.conversion.ranks import Ranks, team
 from automatch.conversion.regions import Box, extents
 from automatch.conversion.run import Progress
@@ -45,6 +45,7 @@ from automatch.conversion.team import Team
 from automatch.conversion.team import together as in_step
 from automatch.conversion.unchanged import check_unchanged, states
 from automatch.conversion.written import differences, told
+from automatch.core.expr import sources
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.core.mapping_json import dumps
 from automatch.errors import CheckpointError, together
@@ -129,7 +130,7 @@ def prepare_distributed(
     _refuse_names_and_sizes(options)
     record, destination = as_record(mapping), _destination(named_place(out))
     catalog = open_checkpoint(checkpoint, entry=options.entry)
-    plan = make_plan(record, catalog, dtype=options.dtype, tied=options.tied, allow_unread=options.allow_unread)
+    plan = planned(record, catalog, options)
     staging = Staging(destination.staging, "a distributed checkpoint, of which nothing is taken over")
     return DistributedJob(plan, dumps(record).encode(), destination, staging, states(catalog.files))
 
@@ -144,6 +145,8 @@ def _in_order(folder: Path) -> tuple[Path, ...]:
 def _refuse_names_and_sizes(options: Options) -> None:
     if options.max_shard_size is not None:
         raise CheckpointError("a distributed checkpoint has one file a process; leave max_shard_size out")
+    if options.digests:
+        raise CheckpointError("a distributed checkpoint has checksums of its own for verify; leave digests out")
     if options.name != Options().name:
         raise CheckpointError("torch.distributed.checkpoint names the files of its checkpoints; leave name out")
 
@@ -179,7 +182,7 @@ def _begin(job: DistributedJob) -> None:
 
 
 def _finish(job: DistributedJob) -> None:
-    job.staging.put("model.mapping.json", job.mapping)
+    job.staging.put(MAPPING_FILE, job.mapping)
     _check_written(job.plan, job.folder)
     check_unchanged(job.sources)
     job.staging.publish(replace(job.destination, names=tuple(path.name for path in _in_order(job.folder))))
@@ -189,7 +192,7 @@ def _write(job: DistributedJob, processes: Team, progress: Progress | None) -> N
     """Write this process's share, and with the others the index."""
     share = _share(job.plan, processes)
     alone = processes.size == 1
-    with Files() as files, warnings.catch_warnings():
+    with Files(checks=job.plan.checksums) as files, warnings.catch_warnings():
         # That there is one process is meant so.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         planner = _Planner(job.plan, share, files, progress)
@@ -263,6 +266,8 @@ class _Planner(SavePlanner):
     def resolve_data(self, write_item: WriteItem) -> Tensor:
         self.release()
         part = self._share[write_item.index.fqn, tuple(write_item.index.offset or ())]
+        for key in sources(part.item.expr):
+            self._files.verify(self._plan.catalog.stored[key])
         made = make_box(part.item, part.box, self._plan.catalog.stored, self._files)
         # A copy, because memory that was read into through numpy cannot be given back while anything refers to it.
         self._given = made.clone()

@@ -46,7 +46,9 @@ class Job:
         return {shard.name: shard.size for shard in self.shards}
 
 
-def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int | None) -> Job:
+def make_job(
+    plan: Plan, record: MappingRecord, out: Path, base: str, limit: int | None, *, digests: bool = False
+) -> Job:
     """Decide on files and places.
 
     Args:
@@ -55,13 +57,14 @@ def make_job(plan: Plan, record: MappingRecord, out: Path, base: str, limit: int
         out: The file or the folder that the user named.
         base: What names in a folder begin with.
         limit: Bytes of tensors a file; None for one file.
+        digests: Whether files carry digests of their tensors.
 
     Raises:
         CheckpointError: The place cannot be written, holds the checkpoint itself or other weights, or one file is
             named and several are wanted.
     """
     base = out.name.removesuffix(SUFFIX) if out.suffix == SUFFIX else base
-    shards = make_shards(plan.items, base, limit, digest(record))
+    shards = make_shards(plan.items, base, limit, digest(record), digests=digests)
     if len(shards) > 1 and out.suffix == SUFFIX:
         raise CheckpointError(f"{out} is one file, but {len(shards)} are needed at this size; name a folder")
     texts = {f"{base}.mapping.json": dumps(record).encode()}

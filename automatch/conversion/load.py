@@ -15,10 +15,10 @@ from automatch.checkpoint.open import open_checkpoint
 from automatch.checkpoint.reading import Files
 from automatch.conversion.making import make_tiles
 from automatch.conversion.plan import Item, make_plan
-from automatch.conversion.regions import Box
+from automatch.conversion.regions import Box, whole
 from automatch.conversion.sharding import local_part
 from automatch.conversion.writing import TILE
-from automatch.core.expr import Expr, Slice
+from automatch.core.expr import Expr, Slice, sources
 from automatch.core.mapping_file import MappingLike, as_record
 from automatch.errors import AutomatchError, MappingError, together
 
@@ -65,6 +65,7 @@ def load_into(
     entry: str | None = None,
     strict: bool = True,
     allow_unread: Sequence[str] = (),
+    checksums: bool = True,
 ) -> Loaded:
     """Fill a model from a checkpoint for the mapping's source.
 
@@ -80,6 +81,8 @@ def load_into(
         strict: Whether the model's keys must be those that the mapping determines, and all of the checkpoint be known.
         allow_unread: Patterns (`"ema.*"`) of tensors that may be left out all the same, though the mapping never knew
             them.
+        checksums: Whether the numbers of a `torch.save` archive are held against the checksums in it. What a process
+            needs but a part of is not read whole for it.
 
     Returns:
         What was put into the model, and what was not.
@@ -91,21 +94,22 @@ def load_into(
             partly filled.
         MappingError: The checkpoint does not fit the mapping, as for `convert`; all findings are listed.
     """
-    plan = make_plan(
-        as_record(mapping), open_checkpoint(checkpoint, entry=entry), allow_unread=allow_unread if strict else None
-    )
+    catalog = open_checkpoint(checkpoint, entry=entry)
+    plan = make_plan(as_record(mapping), catalog, allow_unread=allow_unread if strict else None)
     items = {item.key: item for item in plan.items}
     weights = _weights(model)
     known = {key for weight in weights for key in weight.keys}
     missing = tuple(key for weight in weights if items.keys().isdisjoint(weight.keys) for key in weight.keys)
     unexpected = tuple(key for key in items if key not in known)
-    with torch.no_grad(), Files() as files:
+    with torch.no_grad(), Files(checks=checksums) as files:
         fills, problems = _fills(weights, items)
         if strict:
             problems += [f"{key}: the mapping does not determine it" for key in missing]
             problems += [f"{key}: the mapping determines it, but the model does not have it" for key in unexpected]
         if problems:
             raise together(MappingError, f"the model cannot be filled{_advice(strict, missing, unexpected)}:", problems)
+        for fill in fills:  # before the model is touched
+            _verify(fill, catalog.stored, files)
         for fill in fills:
             _fill(fill, plan.catalog.stored, files)
     return Loaded(missing, unexpected, files.bytes_read, (*plan.notes, *_differing_ties(weights, items)))
@@ -176,6 +180,12 @@ def _fill(fill: _Fill, stored: Mapping[str, Stored], files: Files) -> None:
         fill.memory[tuple(slice(*bounds) for bounds in box)].copy_(made)
 
     make_tiles(part, stored, files, TILE, put)
+
+
+def _verify(fill: _Fill, stored: Mapping[str, Stored], files: Files) -> None:
+    if fill.box == whole(fill.item.shape):
+        for key in sources(fill.item.expr):
+            files.verify(stored[key])
 
 
 def _cropped(expr: Expr, box: Box) -> Expr:

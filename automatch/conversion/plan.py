@@ -17,7 +17,7 @@ from automatch.core.expr import Expr, source_leaves
 from automatch.core.expr_rewrite import only_moves, with_sources
 from automatch.core.graph import Shape
 from automatch.core.mapping import Entry, MappingRecord
-from automatch.core.mapping_json import MADE_BY, digest
+from automatch.core.mapping_json import MADE_BY, digest, dumps
 from automatch.errors import MappingError, together
 
 Kind: TypeAlias = Literal["moved", "permuted", "computed"]
@@ -25,6 +25,9 @@ Kind: TypeAlias = Literal["moved", "permuted", "computed"]
 
 Tied: TypeAlias = Literal["each", "once"]
 """Whether tensors that the target ties are written under every key, or under the first alone."""
+
+MAPPING_FILE = "model.mapping.json"
+"""What the mapping is called that is written beside a distributed checkpoint."""
 
 SHORTEST = 16 * 1024
 """Bytes that a run must have on average to be copied by the kernel; shorter ones cost more in calls than in copying."""
@@ -65,6 +68,7 @@ class Plan:
         tied: Keys that are not written because they are tied to one that is, which is the value.
         notes: What a user should know.
         unread: Tensors of the checkpoint that nothing reads, though the mapping never knew them.
+        checksums: Whether bytes are held against the checksums that the checkpoint has.
     """
 
     catalog: Catalog
@@ -73,6 +77,7 @@ class Plan:
     tied: Mapping[str, str]
     notes: tuple[str, ...]
     unread: tuple[str, ...] = ()
+    checksums: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -91,6 +96,7 @@ def make_plan(
     dtype: str | None = None,
     tied: Tied = "each",
     allow_unread: Sequence[str] | None = (),
+    checksums: bool = True,
 ) -> Plan:
     """Plan the conversion of a checkpoint.
 
@@ -100,6 +106,7 @@ def make_plan(
         dtype: What floating tensors are cast to, as torch names it; None keeps the checkpoint's.
         tied: How tensors that the target ties are written.
         allow_unread: Patterns of tensors that may be left out though the mapping never knew them; None allows all.
+        checksums: Whether bytes are held against the checksums that the checkpoint has.
 
     Raises:
         MappingError: The mapping determines nothing, the checkpoint does not fit it (`automatch.apply.fit`; all
@@ -128,7 +135,7 @@ def make_plan(
     unmapped = tuple(entry.target for entry in record.entries if entry.expr is None)
     left = [f"left out, since nothing reads it: {key}" for key in found.unread]
     notes = (*catalog.notes, *([renaming] if renaming else []), *left)
-    return Plan(catalog, items, unmapped, skipped, notes, found.unread)
+    return Plan(catalog, items, unmapped, skipped, notes, found.unread, checksums)
 
 
 def _items(entries: list[Entry], views: Mapping[str, Expr], catalog: Catalog, dtype: str | None) -> tuple[Item, ...]:
@@ -174,7 +181,9 @@ def _dtype(entry: Entry, expr: Expr, catalog: Catalog) -> str:
 
 
 def _refuse_converted(record: MappingRecord, catalog: Catalog) -> None:
-    if MADE_BY in catalog.metadata and catalog.metadata[MADE_BY] == digest(record):
+    beside = catalog.path / MAPPING_FILE  # a distributed checkpoint has no metadata, and the mapping beside
+    ours = MADE_BY in catalog.metadata and catalog.metadata[MADE_BY] == digest(record)
+    if ours or (beside.is_file() and beside.read_bytes() == dumps(record).encode()):
         raise MappingError(
             f"{catalog.path} was made by this mapping already; applied to what it made, it would make something else.\n"
             f"Next: convert the checkpoint of {record.source.name or 'the source'}, or use this file as it is."

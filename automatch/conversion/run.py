@@ -13,7 +13,7 @@ from automatch.conversion.ranks import team
 from automatch.conversion.staging import check_room, locked
 from automatch.conversion.team import Share, Team, shares, together
 from automatch.conversion.unchanged import check_unchanged
-from automatch.conversion.writing import create, write_items
+from automatch.conversion.writing import create, seal, write_items
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many bytes are written, and of how many."""
@@ -65,7 +65,7 @@ def _begin(job: Job, divided: bool) -> None:
 
 def _write(job: Job, mine: Sequence[Share], progress: Progress | None) -> None:
     told = _counter(sum(item.nbytes for share in mine for item in share.items), progress)
-    with Files() as files:
+    with Files(checks=job.plan.checksums) as files:
         for share in mine:
             _write_share(job, share, files, told)
 
@@ -77,12 +77,14 @@ def _write_share(job: Job, share: Share, files: Files, told: Told) -> None:
         return
     create(share.shard, part)
     write_items(job.plan, share.shard, share.items, part, files, told)
+    seal(share.shard, part)
     job.staging.complete(share.shard.name)
 
 
 def _finish(job: Job, divided: bool) -> None:
     for shard in job.shards if divided else ():
         if job.staging.part(shard.name).exists():
+            seal(shard, job.staging.part(shard.name))
             job.staging.complete(shard.name)
     for name, content in job.texts.items():
         job.staging.put(name, content)

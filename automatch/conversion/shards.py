@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
+from automatch.checkpoint.digests import DIGESTS, UNKNOWN, listed
 from automatch.checkpoint.safetensors_header import encode_header
 from automatch.conversion.plan import Item
 from automatch.core.mapping_json import MADE_BY
@@ -30,6 +31,7 @@ class Shard:
         items: Its tensors, in the order of their bytes.
         offsets: Where in the file each tensor's first byte lies, by key.
         size: Its size in bytes.
+        metadata: The free text in its header.
     """
 
     name: str
@@ -37,6 +39,13 @@ class Shard:
     items: tuple[Item, ...]
     offsets: Mapping[str, int]
     size: int
+    metadata: Mapping[str, str]
+
+    def with_metadata(self, metadata: Mapping[str, str]) -> Shard:
+        """The same with other free text of the same length."""
+        header, _ = encode_header([(item.key, item.dtype, item.shape) for item in self.items], metadata)
+        assert len(header) == len(self.header), "the tensors would move"
+        return replace(self, header=header, metadata=metadata)
 
 
 def parse_size(text: str | int) -> int:
@@ -56,7 +65,9 @@ def parse_size(text: str | int) -> int:
     return int(size)
 
 
-def make_shards(items: Sequence[Item], base: str, limit: int | None, made_by: str = "") -> tuple[Shard, ...]:
+def make_shards(
+    items: Sequence[Item], base: str, limit: int | None, made_by: str = "", *, digests: bool = False
+) -> tuple[Shard, ...]:
     """Spread tensors over files, in their order, each filled up to the limit.
 
     A tensor larger than the limit has a file of its own. One file alone is called `BASE.safetensors`.
@@ -66,13 +77,14 @@ def make_shards(items: Sequence[Item], base: str, limit: int | None, made_by: st
         base: What the names begin with.
         limit: Bytes of tensors a file; None for one file.
         made_by: The digest of the mapping that they are made by, for every file's metadata.
+        digests: Whether there is room in every file's metadata for digests of its tensors.
     """
     metadata = {**METADATA, MADE_BY: made_by} if made_by else METADATA
     groups = list(_groups(items, limit))
     if len(groups) == 1:
-        return (_shard(f"{base}.safetensors", groups[0], metadata),)
+        return (_shard(f"{base}.safetensors", groups[0], metadata, digests),)
     names = [f"{base}-{place:05d}-of-{len(groups):05d}.safetensors" for place in range(1, len(groups) + 1)]
-    return tuple(_shard(name, group, metadata) for name, group in zip(names, groups, strict=True))
+    return tuple(_shard(name, group, metadata, digests) for name, group in zip(names, groups, strict=True))
 
 
 def make_index(shards: Sequence[Shard]) -> bytes:
@@ -100,8 +112,10 @@ def _groups(items: Sequence[Item], limit: int | None) -> Iterator[list[Item]]:
     yield group
 
 
-def _shard(name: str, items: Sequence[Item], metadata: Mapping[str, str]) -> Shard:
+def _shard(name: str, items: Sequence[Item], metadata: Mapping[str, str], digests: bool) -> Shard:
+    if digests:
+        metadata = {**metadata, DIGESTS: listed(dict.fromkeys((item.key for item in items), UNKNOWN))}
     header, offsets = encode_header([(item.key, item.dtype, item.shape) for item in items], metadata)
     # Empty tensors share a place with their successor.
     in_order = sorted(items, key=lambda item: (offsets[item.key], item.nbytes))
-    return Shard(name, header, tuple(in_order), offsets, len(header) + sum(item.nbytes for item in items))
+    return Shard(name, header, tuple(in_order), offsets, len(header) + sum(item.nbytes for item in items), metadata)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automatch.checkpoint.catalog import Stored
+from automatch.checkpoint.digests import DIGESTS, listed, sha256
 from automatch.checkpoint.dtypes import BY_NAME
 from automatch.checkpoint.reading import Files
 from automatch.conversion.copying import Told, copy_range
@@ -13,6 +15,7 @@ from automatch.conversion.flushing import Flusher
 from automatch.conversion.plan import SHORTEST, Item, Plan
 from automatch.conversion.runs import find_runs
 from automatch.conversion.shards import Shard
+from automatch.core.expr import sources
 from automatch.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -44,6 +47,23 @@ def write_items(plan: Plan, shard: Shard, items: Iterable[Item], path: Path, fil
             _write(plan, item, flusher.target, shard.offsets[item.key], files, heard)
 
 
+def seal(shard: Shard, path: Path) -> None:
+    """Put the digests of its tensors into a shard's file that is otherwise complete, where there is room for them.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+        OSError: The system refuses.
+    """
+    if DIGESTS not in shard.metadata:
+        return
+    with Files() as files:
+        blocks = [Stored(item.key, item.shape, item.dtype, path, shard.offsets[item.key]) for item in shard.items]
+        found = {block.name: sha256(block, files) for block in blocks}
+    sealed = shard.with_metadata({**shard.metadata, DIGESTS: listed(found)})
+    with path.open("r+b") as file:
+        file.write(sealed.header)
+
+
 def _both(first: Told, second: Told) -> Told:
     def told(count: int) -> None:
         first(count)
@@ -55,6 +75,8 @@ def _both(first: Told, second: Told) -> Told:
 def _write(plan: Plan, item: Item, target: int, offset: int, files: Files, told: Told) -> None:
     if not item.nbytes:
         return
+    for key in sources(item.expr):
+        files.verify(plan.catalog.stored[key])
     if item.kind == "moved":
         _copy(plan, item, target, offset, files, told)
     else:

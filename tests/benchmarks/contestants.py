@@ -14,9 +14,13 @@ from pathlib import Path
 
 def write(folder: str) -> None:
     """Write the checkpoint; in a process of its own, because a child's peak memory counts its parent's."""
+    import torch
+    from safetensors.torch import load_file
+
     from tests.benchmarks.experts import write_source
 
     write_source(Path(folder))
+    torch.save(load_file(Path(folder) / "model.safetensors"), Path(folder) / "model.pt")
 
 
 def by_hand(source: str, out: str) -> None:

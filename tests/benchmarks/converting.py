@@ -4,7 +4,8 @@
 
 Every contestant is a process of its own and converts the same file, taking turns: `cp`; load, concatenate and save by
 hand; `transformers`' own conversion on load followed by its save; and `automatch convert` for moves, rotary
-permutations, transposes and a cast. Before each, what the last one wrote is removed and the disk is let come to rest.
+permutations, transposes and a cast, with digests, and from an archive of `torch.save` with and without its
+checksums. Before each, what the last one wrote is removed and the disk is let come to rest.
 Times are of the whole process, its imports included, first as it ends, then with what it wrote on the disk (`sync`);
 automatch has its output on the disk before it ends, the others have not. Tables show medians.
 """
@@ -71,12 +72,16 @@ def _contestants(folder: Path) -> dict[str, Command]:
         )
         for kind in MAPPINGS
     }
+    archive = tuple(source / "model.pt" if part == file else part for part in ours["automatch, stacked"])
     return {
         "cp": ("cp", file, out / "model.safetensors"),
         "by hand": _python("tests.benchmarks.contestants", "by_hand", source, out / "model.safetensors"),
         "transformers": _python("tests.benchmarks.contestants", "transformers", source, out),
         **ours,
         "automatch, to float32": (*ours["automatch, stacked"], "--dtype", "float32"),
+        "automatch, with digests": (*ours["automatch, stacked"], "--digests"),
+        "automatch, .pt, checksums checked": archive,
+        "automatch, .pt, --no-checksums": (*archive, "--no-checksums"),
     }
 
 
