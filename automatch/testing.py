@@ -7,10 +7,14 @@ that a mapping no longer meets. See `docs/testing.md`.
 from __future__ import annotations
 
 import os
+from collections import abc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automatch.core.mapping_file import MappingLike
     from automatch.mapping import Mapping
     from automatch.matching import Model
 
@@ -60,6 +64,57 @@ def assert_mapping(
     return mapping
 
 
+def assert_fits(
+    mapping: MappingLike,
+    source: abc.Mapping[str, Tensor] | str | os.PathLike[str],
+    *,
+    allow_unread: abc.Sequence[str] = (),
+) -> None:
+    """Assert that a mapping can be applied to what somebody holds, and leaves nothing of it out.
+
+    It is the check of `Mapping.apply`, `automatch.convert` and `automatch.load_into`: missing keys, shapes, kinds of
+    numbers, scales, ties, and tensors that nothing reads. No weight is made.
+
+    Args:
+        mapping: The mapping, or the path of its file.
+        source: A state dict, or the path of a checkpoint.
+        allow_unread: Patterns (`"ema.*"`) of tensors that may be left out though the mapping never knew them.
+
+    Raises:
+        AssertionError: It does not fit; the message lists all findings.
+        MappingFormatError: The mapping file is damaged.
+        CheckpointError: The checkpoint is.
+
+    Example:
+        >>> import automatch, torch
+        >>> old, new = {"a.w": torch.zeros(2, 3)}, {"b.w": torch.zeros(2, 3)}
+        >>> mapping = automatch.match(old, new)
+        >>> assert_fits(mapping, old)
+        >>> try:
+        ...     assert_fits(mapping, {**old, "a.bias": torch.zeros(2)})
+        ... except AssertionError as error:
+        ...     print(str(error).splitlines()[1])
+          a.bias: nothing reads it, and the mapping was made without it
+    """
+    __tracebackhide__ = True
+    from automatch.apply.fill import fitted
+    from automatch.checkpoint.open import open_checkpoint
+    from automatch.conversion.plan import make_plan
+    from automatch.core.mapping_file import as_record
+    from automatch.errors import MappingError, MappingFormatError
+
+    record = as_record(mapping)
+    try:
+        if isinstance(source, abc.Mapping):
+            fitted(record, source, allow_unread)
+        else:
+            make_plan(record, open_checkpoint(source), allow_unread=allow_unread)
+    except MappingFormatError:
+        raise
+    except MappingError as error:
+        raise AssertionError(str(error)) from None
+
+
 def assert_as_expected(mapping: Mapping, expected: str | os.PathLike[str], *, update: bool | None = None) -> None:
     """Assert that a mapping, however it was found, is what a file says, and proved if the file says that it was.
 
@@ -69,12 +124,15 @@ def assert_as_expected(mapping: Mapping, expected: str | os.PathLike[str], *, up
         update: Whether to rewrite the file instead of failing; None asks `--update` or the environment.
 
     Raises:
-        AssertionError: The mapping is not as expected, or there is no such file; see `assert_mapping`.
+        AssertionError: The mapping is not as expected, or there is no such file; see `assert_mapping`. Or the file is a
+            mapping file, which knows its source whole, and the source does not fit it: it has weights that nothing
+            reads and that were not there.
         MappingFormatError: The file is damaged.
         MappingError: The file is to be rewritten, but is a mapping file or cannot be written.
     """
     __tracebackhide__ = True
     from automatch.check import written
+    from automatch.check.known_source import strangers
 
     path = Path(expected)
     update = bool(os.environ.get(UPDATE)) if update is None else update
@@ -88,6 +146,9 @@ def assert_as_expected(mapping: Mapping, expected: str | os.PathLike[str], *, up
     report = mapping.check(path)
     if not report.ok:
         raise AssertionError(f"{path}: {report}\nNext: mend what changed; or, if the new mapping is right, {_HOW}.")
+    strange = strangers(mapping.record, path)
+    if strange:
+        raise AssertionError(f"{path}: {strange}\nNext: map what is new, or save the new mapping there.")
 
 
 _HOW = f"let this test write it (pytest -p automatch.testing --update, or {UPDATE}=1)"

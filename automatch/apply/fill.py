@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from automatch.apply.evaluate import evaluate
-from automatch.apply.fit import Held, fit, warn_of
+from automatch.apply.fit import Fit, Held, fit, warn_of
 from automatch.checkpoint.dtypes import dtype_name
 from automatch.core.expr import Expr, text
 from automatch.core.mapping import Entry, MappingRecord
@@ -34,15 +34,7 @@ def fill(
         MappingError: Values are no tensors, or do not fit the mapping (`automatch.apply.fit`; all findings are listed),
             or an expression cannot be computed in the source's dtype.
     """
-    strange = [f"{key}: {type(value).__name__}" for key, value in state_dict.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise together(MappingError, "the state dict holds values that are no tensors; leave them out:", strange)
-    held = {key: Held(tuple(value.shape), dtype_name(value.dtype)) for key, value in state_dict.items()}
-
-    def same(one: str, other: str) -> bool:
-        return _same(state_dict[one], state_dict[other])
-
-    found = fit(record, held, "the state dict", same=same, allow_unread=allow_unread)
+    found = fitted(record, state_dict, allow_unread)
     if allow_unread is None:
         warn_of(found.unread, "the state dict", stacklevel=4)
     names = found.names
@@ -52,6 +44,25 @@ def fill(
         for entry in record.entries
         if entry.expr is not None
     }
+
+
+def fitted(
+    record: MappingRecord, state_dict: abc.Mapping[str, Tensor], allow_unread: abc.Sequence[str] | None = None
+) -> Fit:
+    """How a mapping reads a state dict; nothing is made.
+
+    Raises:
+        MappingError: Values are no tensors, or do not fit the mapping; all findings are listed.
+    """
+    strange = [f"{key}: {type(value).__name__}" for key, value in state_dict.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise together(MappingError, "the state dict holds values that are no tensors; leave them out:", strange)
+    held = {key: Held(tuple(value.shape), dtype_name(value.dtype)) for key, value in state_dict.items()}
+
+    def same(one: str, other: str) -> bool:
+        return _same(state_dict[one], state_dict[other])
+
+    return fit(record, held, "the state dict", same=same, allow_unread=allow_unread)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from automatch.exporters.code import INDENT, WIDTH, plain
 from automatch.rules.ruleset import RuleSet
 
-ABSTRACT = ("Callable", "Iterable", "Iterator", "Mapping", "Sequence")
+ABSTRACT = ("Callable", "Collection", "Iterable", "Iterator", "Mapping", "Sequence")
 
 
 def docstring(paragraphs: Sequence[str], depth: int) -> str:

@@ -164,7 +164,7 @@ class _Text:
         lines += [f"{size.name}: A number; {size.origin}." for size in self._given()]
         if self._shapes:
             lines.append("shapes: The shapes of the target's weights by their keys.")
-        return [*lines, "allow_unused: Whether weights that nothing is made of are passed over."]
+        return [*lines, "allow_unused: Patterns of weights that may be passed over; True for all."]
 
     @property
     def _shapes(self) -> bool:
@@ -183,7 +183,7 @@ class _Text:
     def _convert(self) -> str:
         shapes = ["shapes: Mapping[str, Sequence[int]]"] if self._shapes else []
         given = [f"{size.name}: {'Sequence[int]' if size.variables else 'int'}" for size in self._given()]
-        named = [*given, *shapes, "allow_unused: bool = False"]
+        named = [*given, *shapes, "allow_unused: bool | Collection[str] = False"]
         opening = signature("convert", ["weights: Mapping[str, Tensor]", "*", *named], "dict[str, Tensor]")
         needed = [size.name for size in self.listing.walk.sizes.values() if size.given]
         needed += ["shapes"] if self.listing.walk.shapes else []
@@ -209,17 +209,31 @@ class _Text:
 
 _CHECK = '''
 def _check(
-    weights: Mapping[str, Tensor], keys: Iterable[str], allow_unused: bool
+    weights: Mapping[str, Tensor],
+    keys: Iterable[str],
+    allow_unused: bool | Collection[str],
 ) -> None:
-    """Report all that is missing and left over, together."""
+    """Report all that is missing, left over or scaled elsewhere, together."""
     expected = set(keys)
-    missing = sorted(expected - weights.keys())
-    unused = [] if allow_unused else sorted(weights.keys() - expected)
-    problems = [f"missing weights: {_listed(missing)}"] if missing else []
-    if unused:
-        problems.append(f"weights that nothing is made of: {_listed(unused)}")
-    if problems:
-        raise ValueError("; ".join(problems))
+    problems: dict[str, list[str]] = {
+        "missing weights": sorted(expected - weights.keys()),
+        "weights that nothing is made of": [],
+        "floats of 8 bits whose scales nothing reads": [],
+    }
+    allowed = ["*"] if allow_unused is True else allow_unused or []
+    scaled = set()
+    for k in sorted(weights.keys() - expected):
+        module, _, leaf = k.rpartition(".")
+        scaled.update([module] if "scale" in leaf else [])
+        if not any(fnmatch.fnmatchcase(k, pattern) for pattern in allowed):
+            problems["weights that nothing is made of"].append(k)
+    for k in sorted(expected & weights.keys()):
+        narrow = weights[k].is_floating_point() and weights[k].element_size() == 1
+        if narrow and k.rpartition(".")[0] in scaled:
+            problems["floats of 8 bits whose scales nothing reads"].append(k)
+    found = [f"{what}: {_listed(which)}" for what, which in problems.items() if which]
+    if found:
+        raise ValueError("; ".join(found))
 '''
 
 _CHECK_TOLD = _CHECK.replace(
@@ -235,6 +249,7 @@ _CHECK_TOLD = _CHECK.replace(
 
 def _imports(code: str) -> str:
     lines = ["from __future__ import annotations", ""]
+    lines += ["import fnmatch"] if re.search(r"\bfnmatch\.", code) else []
     lines += ["import re"] if re.search(r"\bre\.", code) else []
     lines += abstract(code)
     lines += ["from typing import Any"] if re.search(r"\bAny\b", code) else []

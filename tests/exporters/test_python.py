@@ -133,7 +133,21 @@ def test_weights_of_another_model_are_reported(decoding: Any) -> None:
 def test_left_over_weights_may_be_passed_over(decoding: Any) -> None:
     source = weights(decoder())
     more = source | {"rope.freqs": torch.ones(2)}
-    assert_same(decoding.convert(more, **SIZES, allow_unused=True), decoding.convert(source, **SIZES))
+    for allowed in (True, ["rope.*"]):
+        assert_same(decoding.convert(more, **SIZES, allow_unused=allowed), decoding.convert(source, **SIZES))
+    with pytest.raises(ValueError, match=r"weights that nothing is made of: rope\.freqs$"):
+        decoding.convert(more, **SIZES, allow_unused=["ema.*"])
+
+
+def test_floats_of_8_bits_are_not_taken_without_the_scales_beside_them(decoding: Any) -> None:
+    source = weights(decoder())
+    key = "layers.1.attention.wk.weight"
+    source[key] = source[key].to(torch.float8_e4m3fn)
+    source["layers.1.attention.wk.weight_scale"] = torch.ones(1)
+    with pytest.raises(
+        ValueError, match=r"floats of 8 bits whose scales nothing reads: layers\.1\.attention\.wk\.weight$"
+    ):
+        decoding.convert(source, **SIZES, allow_unused=True)
 
 
 def test_converted_weights_are_refused(decoding: Any) -> None:
