@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -28,6 +28,9 @@ Tied: TypeAlias = Literal["each", "once"]
 
 MAPPING_FILE = "model.mapping.json"
 """What the mapping is called that is written beside a distributed checkpoint."""
+
+NAMED = 5
+"""How many unused tensors a note names; `automatch show` lists them."""
 
 SHORTEST = 16 * 1024
 """Bytes that a run must have on average to be copied by the kernel; shorter ones cost more in calls than in copying."""
@@ -134,8 +137,16 @@ def make_plan(
     items = _items(mapped, views, catalog, dtype)
     unmapped = tuple(entry.target for entry in record.entries if entry.expr is None)
     left = [f"left out, since nothing reads it: {key}" for key in found.unread]
-    notes = (*catalog.notes, *([renaming] if renaming else []), *left)
+    notes = (*catalog.notes, *([renaming] if renaming else []), *left, *_unused(record, own))
     return Plan(catalog, items, unmapped, skipped, notes, found.unread, checksums)
+
+
+def _unused(record: MappingRecord, held: Mapping[str, str]) -> Iterator[str]:
+    """What is there and was unused already when the mapping was made: nothing is dropped without a word."""
+    found = [key for key in record.unused if key in held]
+    if found:
+        shown = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+        yield f"left out, as when the mapping was made: {shown}"
 
 
 def _items(entries: list[Entry], views: Mapping[str, Expr], catalog: Catalog, dtype: str | None) -> tuple[Item, ...]:
