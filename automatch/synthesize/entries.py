@@ -11,6 +11,7 @@ from automatch.core.graph import Graph, Rung, Shape, Weight
 from automatch.core.mapping import Entry, Evidence
 from automatch.resize import UnfitError, fit
 from automatch.synthesize.build import join, reshape, seen, seen_shape, stored, weight_norm
+from automatch.synthesize.fused import with_fused
 
 Given: TypeAlias = tuple[dict[str, Shape], NewRows]
 """Shapes of the source's weights by key, and what new rows of a vocabulary begin as."""
@@ -31,10 +32,12 @@ def synthesize(alignment: Alignment, source: Graph, target: Graph, new_rows: New
     assigned = {assignment.target: assignment for assignment in alignment.assignments}
     used = {node.target for node in target.nodes if node.op == "weight"}
     lost = {weight.name: _why_lost(weight, target.rung, used) for weight in target.weights}
-    return tuple(
-        _entry(name, weight, assigned.get(weight.name), (shapes, new_rows), lost[weight.name])
-        for weight in target.weights
-        for name in weight.keys
+    return with_fused(
+        tuple(
+            _entry(name, weight, assigned.get(weight.name), (shapes, new_rows), lost[weight.name])
+            for weight in target.weights
+            for name in weight.keys
+        )
     )
 
 
