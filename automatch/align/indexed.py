@@ -61,11 +61,21 @@ def _fed(graph: UseGraph) -> dict[int, Entries]:
     fed: dict[int, Entries] = {}
     for mark in graph.landmarks:
         passes = mark.kind == "norm" or (mark.kind in _WEIGHTLESS and not mark.uses)
-        if mark.kind == "input" and len(mark.shape) > 1:  # features of a number are computed
-            fed[mark.index] = "inputs"
+        if mark.kind == "input" and len(mark.shape) > 1 and not _is_stream(graph, mark):
+            fed[mark.index] = "inputs"  # but of a single number, whose features are computed
         elif passes and mark.ins and all(edge.source in fed for edge in mark.ins):
             fed[mark.index] = _read_as(graph, mark, mark.shape[-1] if mark.shape else 0, fed)
     return fed
+
+
+def _is_stream(graph: UseGraph, mark: Landmark) -> bool:
+    """Whether an input is what blocks add to, as where the model is but a part of one: it is as wide as the model."""
+    return any(
+        reader.kind == "add"
+        and any(graph.landmarks[edge.source].kind not in ("input", "embedding") for edge in reader.ins)
+        and not _is_last(graph, reader)
+        for reader, _ in graph.readers(mark.index)
+    )
 
 
 def _read_as(graph: UseGraph, mark: Landmark, features: int, fed: Mapping[int, Entries]) -> Entries:

@@ -114,6 +114,25 @@ def test_folded_patches_and_planes_are_told_from_channels() -> None:
     assert told(Plane(), picture())["b"] == {0: ("grid", (4,)), 1: ("grid", (4,))}
 
 
+class Block(nn.Module):
+    """Two blocks of a stream that the caller feeds."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.d, self.e = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.c(torch.relu(self.b(self.a(x))))
+        out: Tensor = x + self.e(torch.relu(self.d(x)))
+        return out
+
+
+def test_a_stream_that_is_fed_is_a_stream() -> None:
+    """Every matrix of a narrower block is scaled alike, the first one too."""
+    assert told(Block(), torch.randn(1, 3, 16)) == {}
+
+
 def matched(
     make: Callable[..., nn.Module], inputs: tuple[Tensor, Tensor], **sizes: tuple[int, int]
 ) -> automatch.Mapping:
