@@ -8,7 +8,7 @@ from being taken for one another's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Literal
@@ -75,8 +75,10 @@ def with_indexed(
     makers = frozenset(each.ratio(0 if each.is_matrix else -1) for each in some if not each.is_beside("after"))
     readers = frozenset(each.ratio(1) for each in some if each.is_matrix and not each.is_beside("before"))
     named = _Names.of(target)
+    found = {change: tuple(_indexed(change, makers, readers, named)) for change in some}
+    rows = {(each.old[0], each.new[0]) for each, axes in found.items() if Indexed(0, "rows") in axes}
     return tuple(
-        assignment if change is None else replace(assignment, indexed=tuple(_indexed(change, makers, readers, named)))
+        assignment if change is None else replace(assignment, indexed=found[change] or _beside(change, rows))
         for assignment, change in zip(assignments, changes, strict=True)
     )
 
@@ -109,9 +111,14 @@ def _indexed(change: _Change, makers: frozenset[float], readers: frozenset[float
         return
     if change.is_matrix and old[1] != new[1] and change.ratio(1) not in makers:
         yield Indexed(1, "inputs")
-    ends = change.is_matrix or (form == "vector" and change.assignment.target in named.biases)
-    if ends and old[0] < new[0] and change.ratio(0) not in readers:
+    if change.is_matrix and old[0] != new[0] and change.ratio(0) not in readers:
         yield Indexed(0, "rows")
+
+
+def _beside(change: _Change, rows: Container[tuple[int, int]]) -> tuple[Indexed, ...]:
+    """What a vector's entries are that are as many as the rows of some table or last product: a bias for each."""
+    is_bias = change.assignment.form == "vector" and (change.old[0], change.new[0]) in rows
+    return (Indexed(0, "rows"),) if is_bias else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +128,10 @@ class _Names:
     Attributes:
         ranks: For every module, how many axes its weights have at most, those of its submodules included.
         counts: For every module, how many weights it has.
-        biases: Biases of matrices: vectors beside one in their module.
     """
 
     ranks: Mapping[str, int]
     counts: Mapping[str, int]
-    biases: frozenset[str]
 
     @staticmethod
     def of(weights: Sequence[Weight]) -> _Names:
@@ -136,9 +141,7 @@ class _Names:
             for module in _modules(weight.name):
                 ranks[module] = max(ranks.get(module, 0), len(weight.shape))
                 counts[module] = counts.get(module, 0) + 1
-        owners = {weight.name.rpartition(".")[0] for weight in weights if len(weight.shape) > 1}
-        vectors = (weight.name for weight in weights if len(weight.shape) == 1)
-        return _Names(ranks, counts, frozenset(name for name in vectors if name.rpartition(".")[0] in owners))
+        return _Names(ranks, counts)
 
     def rows(self, key: str, old: int, new: int) -> Entries:
         """What the rows of a table stand for."""

@@ -21,6 +21,9 @@ from automatch.core.alignment import Assignment, Form, Piece, Region, View
 from automatch.core.graph import Weight
 from automatch.core.mapping import Evidence, Rival
 
+_TABLES = frozenset(("wte", "wpe"))
+"""Short for tables of words and of places."""
+
 Taken: TypeAlias = Sequence[Weight | None]
 Members: TypeAlias = Mapping[Index, Weight]
 
@@ -91,7 +94,8 @@ def _form(pattern: Pattern, alone: bool) -> Form:
         return "vector"
     if pattern.kind != "weight" or len(pattern.shape) < 2:
         return "other"
-    embeds = any(resemblance(word, "embedding") >= 0.75 for part in pattern.module[-1:] for word in tokens(part))
+    words = [word for part in pattern.module[-1:] for word in tokens(part)]
+    embeds = any(word in _TABLES or resemblance(word, "embedding") >= 0.75 for word in words)
     return "table" if embeds and alone and len(pattern.shape) == 2 else "matrix"
 
 

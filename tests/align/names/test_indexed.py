@@ -101,3 +101,18 @@ def test_relative_places_of_another_window_are_undetermined() -> None:
     table = mapping["blocks.0.attn.relative_position_bias_table"]
     assert table.status == "unmapped"
     assert "169 distances between places, and 49 in the source" in table.evidence.reasons[0]
+
+
+def test_a_bias_for_every_word_follows_the_words_wherever_it_lies() -> None:
+    old: dict[str, Shape] = {**TEXT, "head.bias": (50,)}
+    changes: dict[str, Shape] = {"wte.weight": (56, 16), "lm_head.weight": (56, 16), "head.bias": (56,)}
+    mapping = mapped(old, changes, False)
+    assert mapping["head.bias"].losses == ("filled",)
+    assert mapping["h.0.ln.weight"].losses == ()
+
+
+def test_tables_have_no_fan_in_to_make_up_for() -> None:
+    half: dict[str, Shape] = {key: tuple(8 if size == 16 else size for size in shape) for key, shape in TEXT.items()}
+    mapping = mapped(TEXT, half, False)
+    assert mapping["wte.weight"].evidence.resized == ("wte.weight: [50, 16] to [50, 8], first 8 of 16 features",)
+    assert "times" not in mapping["wpe.weight"].evidence.resized[0]
