@@ -63,7 +63,7 @@ def fit(expr: Expr, shape: Shape, form: Form, indexed: Sequence[Indexed] = (), n
         return Fitted(expr)
     label, old = text(expr), expr.shape
     expr, dropped = _same_rank(expr, shape, form)
-    meanings = {each.axis: each for each in indexed}
+    meanings = {each.axis: each for each in indexed if each.axis < len(shape)}
     if form == "table":  # one row is features alone
         meanings = {0: Indexed(0, "rows"), **meanings} if len(shape) > 1 else {}
     frames = prod(old) // prod(expr.shape)  # of which a convolution over time keeps one

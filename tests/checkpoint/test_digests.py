@@ -157,6 +157,11 @@ def test_an_archive_is_verified_by_its_checksums(tmp_path: Path, capsys: pytest.
     assert "1 tensors of" in said.err
 
 
+def test_a_tensor_without_numbers_is_sound(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "empty": torch.empty(0, 4)}, tmp_path / "a.pt")
+    assert set(verify(tmp_path / "a.pt").sound) == {"w", "empty"}
+
+
 def test_a_file_without_digests_is_not_called_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     automatch.convert(saved(tmp_path / "source.pt"), mapping(), tmp_path / "out.safetensors")
     assert main(["verify", str(tmp_path / "out.safetensors")]) == 2
