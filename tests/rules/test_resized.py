@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from automatch.errors import RulesError
 from automatch.exporters import FORMS, export
 from tests.align.test_indexed import IDS, Text, Vision, picture
 
-PAIRS = {
+PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[Tensor, Tensor]]] = {
     "picture": (lambda: Vision(32, 4), lambda: Vision(64, 9, 8), (picture(32, 4), picture(64, 9))),
     "text": (Text, lambda: Text(17), (IDS, IDS)),
 }
@@ -23,10 +24,9 @@ PAIRS = {
 
 @pytest.fixture(scope="module", params=PAIRS)
 def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, automatch.Mapping]:
-    make, want, inputs = PAIRS[request.param]
+    make, want, (old, new) = PAIRS[request.param]
     source, target = make().eval(), want().eval()
-    given: tuple[Tensor, Tensor] = inputs
-    mapping = automatch.match(source, target, source_inputs=given[0], target_inputs=given[1], run=False)
+    mapping = automatch.match(source, target, source_inputs=old, target_inputs=new, run=False)
     return source, target, mapping
 
 
