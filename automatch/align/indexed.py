@@ -65,7 +65,17 @@ def _fed(graph: UseGraph) -> dict[int, Entries]:
             fed[mark.index] = "inputs"  # but of a single number, whose features are computed
         elif passes and mark.ins and all(edge.source in fed for edge in mark.ins):
             fed[mark.index] = _read_as(graph, mark, mark.shape[-1] if mark.shape else 0, fed)
+        elif _is_depthwise(graph, mark) and mark.ins[0].source in fed:
+            fed[mark.index] = fed[mark.ins[0].source]
     return fed
+
+
+def _is_depthwise(graph: UseGraph, mark: Landmark) -> bool:
+    """Whether a kernel slides over each channel by itself, and mixes none."""
+    use = mark.use("weight") if mark.kind == "contraction" else None
+    stored = () if use is None else graph.shapes.get(use.weight, ())
+    channels = [graph.landmarks[edge.source].shape[1:2] for edge in mark.ins]
+    return len(stored) > 2 and stored[1] == 1 and channels == [(stored[0],)] and stored[0] > 1
 
 
 def _is_stream(graph: UseGraph, mark: Landmark) -> bool:
@@ -73,7 +83,7 @@ def _is_stream(graph: UseGraph, mark: Landmark) -> bool:
     return any(
         reader.kind == "add"
         and any(graph.landmarks[edge.source].kind not in ("input", "embedding") for edge in reader.ins)
-        and not _is_last(graph, reader)
+        and any(after.kind != "output" for after, _ in graph.readers(reader.index))
         for reader, _ in graph.readers(mark.index)
     )
 
@@ -87,7 +97,7 @@ def _read_as(graph: UseGraph, mark: Landmark, features: int, fed: Mapping[int, E
 
 def _axes(graph: UseGraph, mark: Landmark, fed: Mapping[int, Entries]) -> Iterator[tuple[Use, int, Entries, Shape]]:
     for use in mark.uses:
-        if mark.kind == "norm" and mark.index in fed:
+        if mark.kind in ("norm", "contraction") and mark.index in fed:
             yield use, 0, fed[mark.index], ()
         elif mark.kind == "contraction" and use.role == "weight" and all(edge.source in fed for edge in mark.ins):
             stored = graph.shapes.get(use.weight, ())
@@ -98,13 +108,24 @@ def _axes(graph: UseGraph, mark: Landmark, fed: Mapping[int, Entries]) -> Iterat
         elif mark.kind == "embedding":
             entries, grid = _looked_up(graph, mark, use)
             yield from ((use, axis, entries, sizes) for axis, sizes in _spread(graph, use, grid))
-        if mark.kind == "contraction" and use.role in ("weight", "bias") and _is_last(graph, mark):
+        if mark.kind == "contraction" and use.role in ("weight", "bias") and _is_last(graph, mark, fed):
             yield use, 0, "rows", ()
 
 
-def _is_last(graph: UseGraph, mark: Landmark) -> bool:
-    readers = graph.readers(mark.index)
-    return bool(readers) and all(reader.kind == "output" for reader, _ in readers)
+def _is_last(graph: UseGraph, mark: Landmark, fed: Mapping[int, Entries]) -> bool:
+    """Whether nothing but the caller reads a value, as it is or together with others like it or what was fed."""
+    readers = [reader for reader, _ in graph.readers(mark.index)]
+    return bool(readers) and all(
+        reader.kind == "output" or (_ends_in(graph, reader, fed) and _is_last(graph, reader, fed)) for reader in readers
+    )
+
+
+def _ends_in(graph: UseGraph, mark: Landmark, fed: Mapping[int, Entries]) -> bool:
+    """Whether a landmark only puts last values together: of a stream that goes on, one operand is a sum itself."""
+    plain = mark.kind in (*_WEIGHTLESS, "activation") and not mark.uses
+    return plain and all(
+        edge.source in fed or graph.landmarks[edge.source].kind in ("contraction", "activation") for edge in mark.ins
+    )
 
 
 def _looked_up(graph: UseGraph, mark: Landmark, use: Use) -> tuple[Entries, Shape]:

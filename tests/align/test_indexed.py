@@ -128,6 +128,31 @@ class Block(nn.Module):
         return out
 
 
+class Residual(nn.Module):
+    """A denoiser: what it takes off is as wide as what it is given, and its channels are told apart to the end."""
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.b, self.c = nn.Conv2d(channels, 16, 3, padding=1), nn.Conv2d(16, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x - self.c(torch.relu(self.b(self.a(x))))
+        return out
+
+
+def test_kernels_over_each_channel_alone_pass_channels_on_and_residuals_end_in_outputs() -> None:
+    assert told(Residual().eval(), picture(8, 4)) == {
+        "a.weight": {0: ("inputs", ())},
+        "a.bias": {0: ("inputs", ())},
+        "b.weight": {1: ("inputs", ())},
+        "c.weight": {0: ("rows", ())},
+        "c.bias": {0: ("rows", ())},
+    }
+    mapping = matched(Residual, (picture(8, 4), picture(8, 6)), channels=(4, 6))
+    assert {entry.losses for entry in mapping.entries if entry.target != "b.bias"} == {("filled",)}
+
+
 def test_a_stream_that_is_fed_is_a_stream() -> None:
     """Every matrix of a narrower block is scaled alike, the first one too."""
     assert told(Block(), torch.randn(1, 3, 16)) == {}
