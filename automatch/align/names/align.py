@@ -69,7 +69,7 @@ def align_names(source: Graph, target: Graph, layers: LayerPolicy = "uniform") -
         changed = wholes(source.weights, target.weights, done, kept=_ruled(done, layers))
         changed |= normed(source.weights, target.weights, done | changed)
     done = _by_target(unmapped(first, done)) | done | changed
-    found = with_indexed([done[weight.name] for weight in target.weights], source.weights, target.weights)
+    found = with_indexed([done[weight.name] for weight in target.weights], source.weights, target.weights, ordered[1])
     return Alignment(found, in_force(pairing.pairings, changed))
 
 

@@ -1,9 +1,9 @@
 """Which axes of weights are indexed, told from names and shapes alone: what changes size for a reason of its own.
 
 A wider or narrower stream changes the outputs of one weight and the inputs of others by one ratio. Inputs whose ratio
-no other weight's outputs share are fed by the caller, and outputs whose ratio no other's inputs share are read by it.
-The order of keys plays no part. Words at the end of a model (`out`) and at its beginning (`in`) keep its two ends
-from being taken for one another's.
+no outputs of a weight before share are fed by the caller, and outputs whose ratio no inputs of one behind share are
+read by it. What comes before is told by numbers in names that are otherwise equal, by words for a model's two ends
+(`in`, `out`), and last by the order of keys, where they have one of their own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ class _Change:
     assignment: Assignment
     old: Shape
     new: Shape
+    place: int
+
+    @property
+    def name(self) -> tuple[str, tuple[int, ...]]:
+        """The key with holes for its numbers, and these."""
+        words = self.assignment.target.split(".")
+        numbers = tuple(int(word) for word in words if word.isdecimal())
+        return ".".join("{}" if word.isdecimal() else word for word in words), numbers
 
     @property
     def is_matrix(self) -> bool:
@@ -48,7 +56,7 @@ class _Change:
 
 
 def with_indexed(
-    assignments: Sequence[Assignment], source: Iterable[Weight], target: Sequence[Weight]
+    assignments: Sequence[Assignment], source: Iterable[Weight], target: Sequence[Weight], ordered: bool = True
 ) -> tuple[Assignment, ...]:
     """The same assignments, told which axes of the target's weights are indexed.
 
@@ -56,6 +64,7 @@ def with_indexed(
         assignments: One for every target weight, in the target's order.
         source: The source's weights.
         target: The target's, in order.
+        ordered: Whether the target's keys are in an order of their own, rather than sorted.
 
     Example:
         >>> from automatch.core.alignment import Piece
@@ -68,12 +77,12 @@ def with_indexed(
         (Indexed(axis=1, entries='inputs', grids=((), ())),)
     """
     old, new = ({weight.name: weight.shape for weight in side} for side in (source, target))
-    changes = [_change(each, old, new) for each in assignments]
+    changes = [_change(each, old, new, place) for place, each in enumerate(assignments)]
     if all(change is None or change.old == change.new for change in changes):
         return tuple(assignments)
     some = [change for change in changes if change is not None]
-    makers = frozenset(each.ratio(0 if each.is_matrix else -1) for each in some if not each.is_beside("after"))
-    readers = frozenset(each.ratio(1) for each in some if each.is_matrix and not each.is_beside("before"))
+    makers = _Ends.of([(each, each.ratio(0 if each.is_matrix else -1)) for each in some], "after", ordered)
+    readers = _Ends.of([(each, each.ratio(1)) for each in some if each.is_matrix], "before", ordered)
     named = _Names.of(target)
     found = {change: tuple(_indexed(change, makers, readers, named)) for change in some}
     rows = {(each.old[0], each.new[0]) for each, axes in found.items() if Indexed(0, "rows") in axes}
@@ -83,13 +92,13 @@ def with_indexed(
     )
 
 
-def _change(assignment: Assignment, old: Mapping[str, Shape], new: Mapping[str, Shape]) -> _Change | None:
+def _change(assignment: Assignment, old: Mapping[str, Shape], new: Mapping[str, Shape], place: int) -> _Change | None:
     """What became of what fills a weight; None where its axes are others."""
     after = new[assignment.target]
     shapes = [_piece_shape(piece, old) for piece in assignment.pieces]
     if not shapes or any(len(shape) != len(after) for shape in shapes) or not after:
         return None
-    return _Change(assignment, (sum(shape[0] for shape in shapes), *shapes[0][1:]), after)
+    return _Change(assignment, (sum(shape[0] for shape in shapes), *shapes[0][1:]), after, place)
 
 
 def _piece_shape(piece: Piece, old: Mapping[str, Shape]) -> Shape:
@@ -102,16 +111,16 @@ def _piece_shape(piece: Piece, old: Mapping[str, Shape]) -> Shape:
     return tuple(shape[axis] for axis in piece.view.axes or range(len(shape)))
 
 
-def _indexed(change: _Change, makers: frozenset[float], readers: frozenset[float], named: _Names) -> Iterator[Indexed]:
+def _indexed(change: _Change, makers: _Ends, readers: _Ends, named: _Names) -> Iterator[Indexed]:
     old, new, form = change.old, change.new, change.assignment.form
     rows = named.rows(change.assignment.target, old[-2], new[-2]) if len(new) > 1 else "rows"
     listed = form == "other" and len(new) == 3 and new[0] == old[0] == 1
     if form == "table" or listed or rows != "rows":
         yield Indexed(0, rows)
         return
-    if change.is_matrix and old[1] != new[1] and change.ratio(1) not in makers:
+    if change.is_matrix and old[1] != new[1] and not makers.before(change, change.ratio(1)):
         yield Indexed(1, "inputs")
-    if change.is_matrix and old[0] != new[0] and change.ratio(0) not in readers:
+    if change.is_matrix and old[0] != new[0] and not readers.behind(change, change.ratio(0)):
         yield Indexed(0, "rows")
 
 
@@ -119,6 +128,50 @@ def _beside(change: _Change, rows: Container[tuple[int, int]]) -> tuple[Indexed,
     """What a vector's entries are that are as many as the rows of some table or last product: a bias for each."""
     is_bias = change.assignment.form == "vector" and (change.old[0], change.new[0]) in rows
     return (Indexed(0, "rows"),) if is_bias else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Which weights change one of their axes, by the ratio by which they do.
+
+    Attributes:
+        places: For every ratio, the first and the last place of one.
+        numbers: For every ratio and name without numbers, the lowest and the highest numbers of one.
+        ordered: Whether places tell anything.
+    """
+
+    places: Mapping[float, tuple[int, int]]
+    numbers: Mapping[tuple[float, str], tuple[tuple[int, ...], tuple[int, ...]]]
+    ordered: bool
+
+    @staticmethod
+    def of(ratios: Iterable[tuple[_Change, float]], other: Literal["before", "after"], ordered: bool) -> _Ends:
+        """Those of some weights, without those whose names say that they stand at the other end of the model."""
+        places: dict[float, tuple[int, int]] = {}
+        numbers: dict[tuple[float, str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for change, ratio in ratios:
+            if change.is_beside(other):
+                continue
+            name, own = change.name
+            first, last = places.get(ratio, (change.place, change.place))
+            places[ratio] = min(first, change.place), max(last, change.place)
+            low, high = numbers.get((ratio, name), (own, own))
+            numbers[ratio, name] = min(low, own), max(high, own)
+        return _Ends(places, numbers, ordered)
+
+    def before(self, change: _Change, ratio: float) -> bool:
+        """Whether one of them comes before a weight."""
+        name, own = change.name
+        if ratio in self.places and (not self.ordered or self.places[ratio][0] < change.place):
+            return True
+        return self.numbers.get((ratio, name), (own, own))[0] < own
+
+    def behind(self, change: _Change, ratio: float) -> bool:
+        """Whether one of them comes behind a weight."""
+        name, own = change.name
+        if ratio in self.places and (not self.ordered or self.places[ratio][1] > change.place):
+            return True
+        return self.numbers.get((ratio, name), (own, own))[1] > own
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,3 +116,17 @@ def test_tables_have_no_fan_in_to_make_up_for() -> None:
     mapping = mapped(TEXT, half, False)
     assert mapping["wte.weight"].evidence.resized == ("wte.weight: [50, 16] to [50, 8], first 8 of 16 features",)
     assert "times" not in mapping["wpe.weight"].evidence.resized[0]
+
+
+def test_where_names_say_nothing_the_order_of_keys_does() -> None:
+    old: dict[str, Shape] = {"b.weight": (16, 4, 3, 3), "c.weight": (16, 16, 3, 3), "a.weight": (4, 16, 3, 3)}
+    made = mapped(old, {"b.weight": (16, 8, 3, 3), "a.weight": (8, 16, 3, 3)}, False)
+    assert "4 inputs, then 4 of zeros" in made["b.weight"].evidence.resized[0]
+    assert "4 outputs, then their mean 4 times" in made["a.weight"].evidence.resized[0]
+
+
+def test_a_wider_hidden_layer_is_neither_fed_nor_read() -> None:
+    old: dict[str, Shape] = {"b.weight": (16, 4), "c.weight": (32, 16), "a.weight": (16, 32), "d.weight": (4, 16)}
+    made = mapped(old, {"c.weight": (64, 16), "a.weight": (16, 64)}, False)
+    assert "32 outputs repeated to 64" in made["c.weight"].evidence.resized[0]
+    assert "32 inputs repeated to 64, times 0.7071" in made["a.weight"].evidence.resized[0]
