@@ -19,7 +19,20 @@ from automatch.rules.pattern import Pattern, parse
 from automatch.rules.ruleset import Axis, Carried, Reading
 from automatch.rules.terms import keys
 
-_LENGTHS = {"max", "position", "positions", "seq", "len", "length", "lengths", "context", "cached", "vocab", "sample"}
+_LENGTHS = {
+    "max",
+    "position",
+    "positions",
+    "seq",
+    "len",
+    "length",
+    "lengths",
+    "context",
+    "ctx",
+    "cached",
+    "vocab",
+    "sample",
+}
 """Words in names of how long inputs may be, which are not meant where something else has the same value."""
 
 _DEPTHS = {"layer", "layers", "depth", "depths", "block", "blocks", "stage", "stages"}
@@ -157,7 +170,12 @@ def pruned(found: list[Candidate]) -> list[Candidate]:
 
 def is_length(reading: Reading) -> bool:
     """Whether a reading says how long inputs may be, to judge by its name."""
-    return isinstance(reading, Carried) and bool(_LENGTHS & set(str(reading.path).rsplit(".", 1)[-1].split("_")))
+    return isinstance(reading, Carried) and speaks_of_length(str(reading.path).rsplit(".", 1)[-1])
+
+
+def speaks_of_length(name: str) -> bool:
+    """Whether a name has a word for how long inputs may be."""
+    return bool(_LENGTHS & set(name.split("_")))
 
 
 def _sources(group: Group) -> tuple[str, ...]:

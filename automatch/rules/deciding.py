@@ -13,12 +13,13 @@ Example:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from automatch.errors import CoincidenceWarning, RulesError, together
 from automatch.rules import formula as formulas
+from automatch.rules.candidates import speaks_of_length
 from automatch.rules.reading import read_reading
 from automatch.rules.ruleset import Axis, Carried, Count, Derived, Reading, RuleSet, Size
 from automatch.rules.used import sizes_of, used_sizes
@@ -48,9 +49,13 @@ def is_open(size: Size) -> bool:
 
 
 def _likely(readings: Sequence[Reading]) -> list[Reading]:
-    """Readings without formulas of several sizes, which give many a number by chance, where there are plainer ones."""
-    plain = [each for each in readings if not isinstance(each, Derived) or len(set(formulas.names(each.formula))) < 2]
+    """Readings without formulas of several sizes, or of lengths, which give many a number by chance; all if all are."""
+    plain = [each for each in readings if not isinstance(each, Derived) or _is_plain(set(formulas.names(each.formula)))]
     return plain or list(readings)
+
+
+def _is_plain(names: Collection[str]) -> bool:
+    return len(names) < 2 and not any(map(speaks_of_length, names))
 
 
 def _meaning(reading: Reading) -> tuple[str, object]:

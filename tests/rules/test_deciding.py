@@ -153,6 +153,7 @@ def test_a_pattern_decides_several_sizes_and_what_is_none_is_refused(equal: auto
         (["head_dim // 2", "2 * heads"], True),
         (["head_dim // 2", "width // heads"], False),  # by chance, very likely
         (["width // heads", "rows - columns"], True),
+        (["source.config.head_dim", "n_ctx // 2"], False),
         (["source[q.weight][0]", "source[k.weight][0]"], True),
         ([], False),
     ],
