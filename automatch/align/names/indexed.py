@@ -198,9 +198,13 @@ class _Names:
 
     def rows(self, key: str, old: int, new: int) -> Entries:
         """What the rows of a table stand for."""
-        words = [word for part in key.split(".") for word in tokens(part)]
+        *modules, leaf = key.split(".")
+        own = (
+            modules[-1] if leaf in ("weight", "bias") and modules else leaf
+        )  # what lies around it has other weights too
+        words = tokens(own)
         said = {kind for kind in _TELLING for word in words if resemblance(word, kind) >= _SURE}
-        if {"position", "relative"} <= said:
+        if "relative" in said and (said > {"relative"} or "bias" in words):
             return "relative"
         if _PLACES.isdisjoint(words) and not {"position", "embedding"} <= said:
             return "rows"

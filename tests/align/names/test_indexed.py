@@ -130,3 +130,19 @@ def test_a_wider_hidden_layer_is_neither_fed_nor_read() -> None:
     made = mapped(old, {"c.weight": (64, 16), "a.weight": (16, 64)}, False)
     assert "32 outputs repeated to 64" in made["c.weight"].evidence.resized[0]
     assert "32 inputs repeated to 64, times 0.7071" in made["a.weight"].evidence.resized[0]
+
+
+def test_what_lies_beside_a_table_of_places_is_none_itself() -> None:
+    old: dict[str, Shape] = {
+        "pos_embed.pos_embed": (1, 16, 8),
+        "pos_embed.proj.weight": (8, 4, 2, 2),
+        "blocks.0.relative_attention_bias.weight": (32, 4),
+        "blocks.0.fc.weight": (8, 8),
+        "proj_out.weight": (16, 8),
+    }
+    changes: dict[str, Shape] = {"pos_embed.proj.weight": (8, 8, 2, 2), "proj_out.weight": (32, 8)}
+    changes["blocks.0.relative_attention_bias.weight"] = (48, 4)
+    made = mapped(old, changes, False)
+    assert "4 inputs, then 4 of zeros" in made["pos_embed.proj.weight"].evidence.resized[0]
+    table = made["blocks.0.relative_attention_bias.weight"]
+    assert (table.status, "48 distances between places" in table.evidence.reasons[0]) == ("unmapped", True)
